@@ -1,0 +1,115 @@
+import { z } from 'zod';
+
+/**
+ * One station's configuration, in YAML. Keys carry their units. Every key has a default but for who the station is, what
+ * it is wired to and where its broker is; paths that are not absolute are meant from the file's own folder.
+ */
+const id = z
+  .string()
+  .regex(/^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/, 'must be lower-case letters, digits and dashes, at most 64');
+const line = z.int().min(0).max(511).describe('line of the GPIO chip, counted from 0');
+const portNumber = z.int().min(1).max(65_535);
+const level = z.enum(['high', 'low']);
+
+export const buttonAction = z.discriminatedUnion('do', [
+  z.strictObject({ do: z.literal('call'), target: z.string().min(1).max(80) }),
+  z.strictObject({ do: z.literal('answer-or-hang-up') }),
+  z.strictObject({ do: z.literal('hang-up') }),
+  z.strictObject({ do: z.literal('open-door') }),
+]);
+export type ButtonAction = z.infer<typeof buttonAction>;
+
+export const boardSchema = z.strictObject({
+  description: z.string().max(200).optional(),
+  gpio: z.strictObject({
+    chip: z.string().min(1).max(64).describe('label of the GPIO chip, as /sys/class/gpio/gpiochip*/label shows it'),
+    buttons: z
+      .record(id, z.strictObject({ line, pressed: level, debounceMs: z.int().min(0).max(1000).default(20) }))
+      .default({}),
+    relay: z
+      .strictObject({
+        line,
+        wiring: z
+          .enum(['fail-secure', 'fail-safe'])
+          .describe('fail-secure: current opens the lock; fail-safe: current holds it shut'),
+        safe: level.describe('level at the pin that keeps the door shut'),
+      })
+      .optional(),
+    leds: z.partialRecord(z.enum(['microphone', 'call']), z.strictObject({ line, lit: level })).default({}),
+  }),
+});
+export type Board = z.infer<typeof boardSchema>;
+
+export const configSchema = z.strictObject({
+  station: z.strictObject({
+    id,
+    name: z.string().min(1).max(80),
+    site: id,
+    role: z.enum(['station', 'site-host']).default('station'),
+  }),
+  board: z.string().min(1).describe('file of the board profile (device/*.yaml)'),
+  audio: z.strictObject({
+    capture: z.string().min(1).max(200).describe('ALSA device of the microphone'),
+    playback: z.string().min(1).max(200).describe('ALSA device of the speaker'),
+    profile: z.enum(['voice', 'fullband']).default('voice').describe('voice: 16 kHz; fullband: 48 kHz'),
+  }),
+  opus: z
+    .strictObject({
+      bitrateBps: z.int().min(6_000).max(128_000).default(24_000),
+      complexity: z.int().min(0).max(10).default(9),
+      inbandFec: z.boolean().default(true),
+      expectedLossPct: z.int().min(0).max(100).default(5),
+      packetTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]).default(20),
+    })
+    .prefault({}),
+  playout: z
+    .strictObject({ delayMs: z.int().min(0).max(1000).default(40).describe('what the jitter buffer holds back') })
+    .prefault({}),
+  rtp: z
+    .strictObject({
+      address: z.union([z.ipv4(), z.ipv6()]).describe("the station's own address towards its site"),
+      ports: z
+        .strictObject({ from: portNumber, to: portNumber })
+        .refine((range) => range.from <= range.to, { message: 'from must not be above to', path: ['from'] })
+        .prefault({ from: 40_000, to: 40_199 }),
+    })
+    .describe('RTP and RTCP share one port of this range in each session'),
+  buttons: z.record(id, buttonAction).default({}).describe('what a press of each button of the board does'),
+  call: z
+    .strictObject({
+      ringTimeoutMs: z.int().min(1_000).max(600_000).default(30_000),
+      talkTimeoutMs: z.int().min(10_000).max(86_400_000).default(600_000),
+    })
+    .prefault({}),
+  door: z
+    .strictObject({
+      pulseMs: z.int().min(100).max(30_000).default(3_000),
+      ttlMs: z.int().min(100).max(5_000).default(3_000).describe('how long an authorisation to open is good for'),
+    })
+    .prefault({}),
+  mqtt: z.strictObject({
+    url: z.url({ protocol: /^mqtts?$/ }).describe('mqtts://host:port of the site broker'),
+    ca: z.string().min(1),
+    cert: z.string().min(1),
+    key: z.string().min(1),
+  }),
+  siteHost: z
+    .strictObject({
+      listen: z.strictObject({ address: z.union([z.ipv4(), z.ipv6()]), port: portNumber }),
+      stations: z
+        .record(
+          id,
+          z.strictObject({
+            name: z.string().min(1).max(80),
+            numbers: z.array(z.string().max(32)).default([]),
+            mayCall: z.array(id).optional(),
+          }),
+        )
+        .describe('the directory: who is in the site, and whom each may call (all, where it is left out)'),
+    })
+    .optional()
+    .describe("for role site-host: the site's broker and its directory"),
+  state: z.string().min(1).describe('folder for what must outlive a restart: outbox, keys, the broker'),
+  run: z.string().min(1).describe('folder for the Unix sockets of the local API'),
+});
+export type Config = z.infer<typeof configSchema>;

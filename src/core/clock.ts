@@ -1,0 +1,60 @@
+/** A started timer; `cancel` is safe to call at any time, any number of times. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** The one way to tell and to spend time, injected so that tests own it. */
+export interface Clock {
+  /** Milliseconds since an arbitrary start; monotonic, with a fraction. */
+  nowMs(): number;
+  /** Milliseconds since 1970 (UTC); may jump. Only for what leaves the process or is shown to people. */
+  wallMs(): number;
+  /** Runs `action` once, `delayMs` from now. */
+  after(delayMs: number, action: () => void): Timer;
+}
+
+export const systemClock: Clock = {
+  nowMs: () => performance.now(),
+  wallMs: () => Date.now(),
+  after: (delayMs, action) => {
+    const handle = setTimeout(action, delayMs);
+    return { cancel: () => clearTimeout(handle) };
+  },
+};
+
+/** A clock that stands still until a test (or a simulation) moves it. */
+export class ManualClock implements Clock {
+  #nowMs = 0;
+  #timers: { atMs: number; action: () => void }[] = [];
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return 1_700_000_000_000 + this.#nowMs;
+  }
+
+  after(delayMs: number, action: () => void): Timer {
+    const timer = { atMs: this.#nowMs + Math.max(0, delayMs), action };
+    this.#timers.push(timer);
+    return {
+      cancel: () => {
+        this.#timers = this.#timers.filter((other) => other !== timer);
+      },
+    };
+  }
+
+  /** Moves on by `ms`, running the timers that fall due in their order, also those that they start. */
+  advance(ms: number): void {
+    const endMs = this.#nowMs + ms;
+    for (;;) {
+      const due = this.#timers.filter((timer) => timer.atMs <= endMs).sort((a, b) => a.atMs - b.atMs)[0];
+      if (due === undefined) break;
+      this.#timers = this.#timers.filter((other) => other !== due);
+      this.#nowMs = Math.max(this.#nowMs, due.atMs);
+      due.action();
+    }
+    this.#nowMs = endMs;
+  }
+}

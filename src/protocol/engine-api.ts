@@ -1,0 +1,118 @@
+import { z } from 'zod';
+
+/**
+ * The media process's control socket: JSON-RPC 2.0 over a Unix socket, one client (the station). Requests and their
+ * results, then notifications. Media knows sessions, nothing of calls.
+ */
+const sessionId = z.string().regex(/^[a-z0-9-]{8,64}$/);
+const port = z.int().min(1).max(65_535);
+
+export const transportSchema = z.object({
+  /** An IPv4 or IPv6 address, no name. */
+  address: z.union([z.ipv4(), z.ipv6()]),
+  port,
+});
+export type Transport = z.infer<typeof transportSchema>;
+
+/** Takes a UDP port (RTP and RTCP on one, RFC 5761) and an SSRC, so that an offer can name them. */
+export const sessionOpen = {
+  params: z.object({ sessionId }),
+  result: z.object({ local: transportSchema, ssrc: z.int().min(0).max(0xffff_ffff), cname: z.string().max(64) }),
+};
+/** Starts, or changes, the flow of media. Idempotent. */
+export const sessionStart = {
+  params: z.object({
+    sessionId,
+    remote: transportSchema,
+    /** What we send with, from the answer; what we receive with, from our offer. */
+    sendPayloadType: z.int().min(0).max(127),
+    receivePayloadType: z.int().min(0).max(127),
+    /** From the peer's SDP: useinbandfec (RFC 7587). */
+    peerWantsFec: z.boolean(),
+    /** `maxptime` or `ptime` of the peer, in ms. */
+    packetTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]),
+    muted: z.boolean(),
+  }),
+  result: z.object({}),
+};
+export const sessionClose = {
+  params: z.object({ sessionId }),
+  result: z.object({ figures: z.lazy(() => sessionFigures) }),
+};
+/** Plays a tone on the speaker until `tone.stop` or another: a bell, ringback (ITU-T E.182), busy. */
+export const tonePlay = { params: z.object({ tone: z.enum(['bell', 'ringback', 'busy']) }), result: z.object({}) };
+export const toneStop = { params: z.object({}), result: z.object({}) };
+export const engineStatus = { params: z.object({}), result: z.lazy(() => engineStatusResult) };
+
+const count = z.int().min(0);
+export const sessionFigures = z.object({
+  sessionId,
+  ssrc: count,
+  remoteSsrc: count.nullable(),
+  /** Where packets go; differs from what the SDP said once a symmetric peer was heard (RFC 4961). */
+  remote: transportSchema.nullable(),
+  sent: count,
+  received: count,
+  /** Expected less received (RFC 3550, A.3), at least 0. */
+  lost: count,
+  late: count,
+  duplicate: count,
+  reordered: count,
+  /** Packet times that were made good from FEC, and concealed. */
+  fecDecoded: count,
+  concealed: count,
+  /** Interarrival jitter (RFC 3550, A.8), ms. */
+  jitterMs: z.number(),
+  /** From RTCP (RFC 3550, 6.4.1): round trip, and what the far end says of our stream; null until a report came. */
+  roundTripMs: z.number().nullable(),
+  remoteLost: z.int().nullable(),
+  remoteJitterMs: z.number().nullable(),
+  playoutDelayMs: z.number(),
+  /** Milliseconds from open until the first decoded packet was handed to the speaker; null before. */
+  firstAudioAfterMs: z.number().nullable(),
+  /** What was refused at the edge, by class of fault. */
+  refused: z.record(z.string(), count),
+});
+export type SessionFigures = z.infer<typeof sessionFigures>;
+
+export const cardStatus = z.object({
+  device: z.string(),
+  state: z.enum(['closed', 'up', 'down']),
+  /** While down: code and text. */
+  fault: z.object({ code: z.string(), text: z.string() }).nullable(),
+  /** RMS of the last 100 ms, dB below full scale; null while not up. */
+  levelDbfs: z.number().nullable(),
+});
+export const engineStatusResult = z.object({
+  pid: z.int(),
+  capture: cardStatus,
+  playback: cardStatus.extend({ delayMs: z.number(), xruns: count, starvedFrames: count }),
+  codec: z.object({ encoder: z.string(), decoder: z.string(), rateHz: z.int() }),
+  sessions: z.array(sessionFigures),
+  memoryRssBytes: count,
+});
+export type EngineStatus = z.infer<typeof engineStatusResult>;
+
+export const engineRequests = {
+  'session.open': sessionOpen,
+  'session.start': sessionStart,
+  'session.close': sessionClose,
+  'tone.play': tonePlay,
+  'tone.stop': toneStop,
+  'engine.status': engineStatus,
+} as const;
+
+/** Notifications, engine to station. */
+export const engineNotifications = {
+  /** The microphone was opened or closed: the LED's only source. */
+  'capture.changed': z.object({ open: z.boolean() }),
+  'card.changed': z.object({
+    card: z.enum(['capture', 'playback']),
+    state: z.enum(['closed', 'up', 'down']),
+    fault: z.object({ code: z.string(), text: z.string() }).nullable(),
+  }),
+  /** The first packet of the far end was played. */
+  'session.heard': z.object({ sessionId, afterMs: z.number() }),
+  /** No packet for 5 s (or again after it). */
+  'session.silent': z.object({ sessionId, silent: z.boolean() }),
+} as const;

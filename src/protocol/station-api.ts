@@ -1,0 +1,70 @@
+import { z } from 'zod';
+import { engineStatusResult, sessionFigures } from './engine-api.js';
+
+/** The station's local API: JSON-RPC 2.0 over a Unix socket. Requests and results, then notifications. */
+const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
+const target = z.string().min(1).max(80);
+
+export const callView = z.object({
+  callId,
+  state: z.enum(['inviting', 'ringing-out', 'ringing-in', 'answered', 'ended']),
+  direction: z.enum(['out', 'in']),
+  peer: z.string(),
+  peerName: z.string(),
+  sinceMs: z.number(),
+  /** Why it ended: `hung-up`, `no-answer`, `rejected`, `busy`, `unreachable`, `media-failed`, … */
+  reason: z.string().nullable(),
+});
+export type CallView = z.infer<typeof callView>;
+
+export const stationStatusResult = z.object({
+  station: z.string(),
+  name: z.string(),
+  role: z.enum(['station', 'site-host']),
+  pid: z.int(),
+  /** As configured, so that people see what a press does. */
+  buttons: z.array(
+    z.object({
+      name: z.string(),
+      line: z.int(),
+      action: z.string(),
+      working: z.boolean(),
+      fault: z.string().nullable(),
+    }),
+  ),
+  broker: z.object({
+    connected: z.boolean(),
+    url: z.string(),
+    protocol: z.enum(['5', '3.1.1']).nullable(),
+    fault: z.string().nullable(),
+  }),
+  calls: z.array(callView),
+  door: z.object({ fitted: z.boolean(), open: z.boolean(), openings: z.int(), refused: z.record(z.string(), z.int()) }),
+  microphoneLed: z.boolean(),
+  gpio: z.object({ driver: z.string(), chip: z.string(), base: z.int() }).nullable(),
+  outbox: z.object({ waiting: z.int(), dropped: z.int() }),
+  engine: engineStatusResult.nullable(),
+  refused: z.record(z.string(), z.int()),
+});
+export type StationStatus = z.infer<typeof stationStatusResult>;
+
+export const stationRequests = {
+  /** Calls a name, number or station id of the directory. */
+  'call.place': { params: z.object({ target }), result: z.object({ callId }) },
+  'call.answer': { params: z.object({ callId: callId.optional() }), result: z.object({ callId }) },
+  'call.reject': { params: z.object({ callId: callId.optional() }), result: z.object({ callId }) },
+  'call.hangUp': {
+    params: z.object({ callId: callId.optional() }),
+    result: z.object({ callId, figures: sessionFigures.nullable() }),
+  },
+  /** In a call: the peer's door; without one: the station's own. */
+  'door.open': { params: z.object({}), result: z.object({ opened: z.boolean(), reason: z.string() }) },
+  'station.status': { params: z.object({}), result: stationStatusResult },
+} as const;
+
+export const stationNotifications = {
+  'call.changed': callView.extend({ figures: sessionFigures.nullable() }),
+  'button.pressed': z.object({ button: z.string() }),
+  'door.changed': z.object({ open: z.boolean(), by: z.string() }),
+  'session.heard': z.object({ callId, afterMs: z.number() }),
+} as const;

@@ -1,0 +1,28 @@
+/**
+ * MQTT topics: `entryphone/v1/{site}/d/{station}/` and then `up/…` (the station writes) or `down/…` (it reads). Two ACL
+ * patterns hold the whole of it.
+ */
+export const ID_PATTERN = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
+
+export type Direction = 'up' | 'down';
+
+export interface TopicAddress {
+  readonly site: string;
+  readonly station: string;
+  readonly direction: Direction;
+  /** What follows the direction: `call/{callId}`, `presence`, `evt/{kind}`, … */
+  readonly path: string;
+}
+
+export function topic(site: string, station: string, direction: Direction, path: string): string {
+  return `entryphone/v1/${site}/d/${station}/${direction}/${path}`;
+}
+
+/** @returns undefined for a topic that is not of ours, or has an id that does not fit `ID_PATTERN` */
+export function parseTopic(text: string): TopicAddress | undefined {
+  const match = /^entryphone\/v1\/([^/+#]+)\/d\/([^/+#]+)\/(up|down)\/([^+#]+)$/.exec(text);
+  if (match === null) return undefined;
+  const [, site = '', station = '', direction = '', path = ''] = match;
+  if (!ID_PATTERN.test(site) || !ID_PATTERN.test(station)) return undefined;
+  return { site, station, direction: direction as Direction, path };
+}
