@@ -1,0 +1,186 @@
+import { readFileSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { AppError } from '../core/errors.js';
+import { type Board, boardSchema, type Config, configSchema } from './schema.js';
+
+/** Where and what; `path` is dotted (`rtp.ports.from`), empty for the file as a whole. */
+export interface ConfigFault {
+  readonly file: string;
+  readonly path: string;
+  readonly text: string;
+}
+
+/** Every fault of a configuration at once; `code` is `config-invalid`. */
+export class ConfigError extends AppError {
+  readonly faults: readonly ConfigFault[];
+
+  constructor(faults: readonly ConfigFault[]) {
+    const lines = faults.map((fault) => `  ${fault.file}: ${fault.path === '' ? '' : `${fault.path}: `}${fault.text}`);
+    super(
+      'config-invalid',
+      `the configuration has ${faults.length} fault${faults.length === 1 ? '' : 's'}:\n${lines.join('\n')}`,
+    );
+    this.faults = faults;
+  }
+}
+
+export interface LoadedConfig {
+  readonly config: Readonly<Config>;
+  readonly board: Readonly<Board>;
+}
+
+/** A configuration of 64 stations is 20 KiB. */
+const MOST_BYTES = 1_048_576;
+
+/**
+ * Reads a station's configuration and the board profile that it names. Paths in the result are absolute.
+ * @throws ConfigError with every fault of both files
+ */
+export function loadConfig(file: string): LoadedConfig {
+  const faults: ConfigFault[] = [];
+  const raw = readYaml(file, faults);
+  const checked = raw === undefined ? undefined : check(configSchema, raw, file, faults);
+  const boardPath = boardPathOf(raw, file);
+  const rawBoard = boardPath === undefined ? undefined : readYaml(boardPath, faults);
+  const board =
+    rawBoard === undefined || boardPath === undefined ? undefined : check(boardSchema, rawBoard, boardPath, faults);
+  if (board !== undefined && boardPath !== undefined) faults.push(...boardFaults(board, boardPath));
+  if (checked !== undefined) faults.push(...crossFaults(checked, board, file));
+  if (faults.length > 0 || checked === undefined || board === undefined) throw new ConfigError(faults);
+  return { config: deepFreeze(withAbsolutePaths(checked, file)), board: deepFreeze(board) };
+}
+
+/** The JSON Schema of a station's configuration file (draft 2020-12), for editors. */
+export function configJsonSchema(): object {
+  return z.toJSONSchema(configSchema, { io: 'input' });
+}
+
+/** The JSON Schema of a board profile (draft 2020-12). */
+export function boardJsonSchema(): object {
+  return z.toJSONSchema(boardSchema, { io: 'input' });
+}
+
+function readYaml(file: string, faults: ConfigFault[]): unknown {
+  let text: string;
+  try {
+    const { size } = statSync(file);
+    if (size > MOST_BYTES) {
+      faults.push({ file, path: '', text: `is ${size} bytes; at most ${MOST_BYTES}` });
+      return undefined;
+    }
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    faults.push({ file, path: '', text: `can't be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})` });
+    return undefined;
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  if (document.errors.length > 0) {
+    for (const error of document.errors) {
+      faults.push({ file, path: '', text: `line ${lines.linePos(error.pos[0]).line}: ${error.message}` });
+    }
+    return undefined;
+  }
+  try {
+    return document.toJS({ maxAliasCount: 20 }) ?? {};
+  } catch (error) {
+    faults.push({ file, path: '', text: (error as Error).message });
+    return undefined;
+  }
+}
+
+function check<T>(schema: z.ZodType<T>, raw: unknown, file: string, faults: ConfigFault[]): T | undefined {
+  const result = schema.safeParse(raw);
+  if (result.success) return result.data;
+  for (const issue of result.error.issues) {
+    const path = issue.path.map(String).join('.');
+    if (issue.code === 'unrecognized_keys') {
+      for (const key of issue.keys)
+        faults.push({ file, path: path === '' ? key : `${path}.${key}`, text: 'is not a key that is known here' });
+    } else {
+      faults.push({ file, path, text: issue.message });
+    }
+  }
+  return undefined;
+}
+
+function boardPathOf(raw: unknown, file: string): string | undefined {
+  const board = (raw as { board?: unknown } | null | undefined)?.board;
+  return typeof board === 'string' && board !== '' ? resolve(dirname(file), board) : undefined;
+}
+
+function boardFaults(board: Board, file: string): ConfigFault[] {
+  const { buttons, relay, leds } = board.gpio;
+  const users: [path: string, line: number][] = [
+    ...Object.entries(buttons).map(([name, button]): [string, number] => [`gpio.buttons.${name}`, button.line]),
+    ...(relay === undefined ? [] : [['gpio.relay', relay.line] as [string, number]]),
+    ...Object.entries(leds).map(([name, led]): [string, number] => [`gpio.leds.${name}`, led.line]),
+  ];
+  const faults: ConfigFault[] = [];
+  const takenBy = new Map<number, string>();
+  for (const [path, line] of users) {
+    const other = takenBy.get(line);
+    if (other !== undefined) faults.push({ file, path: `${path}.line`, text: `line ${line} is taken by ${other}` });
+    else takenBy.set(line, path);
+  }
+  return faults;
+}
+
+function crossFaults(config: Config, board: Board | undefined, file: string): ConfigFault[] {
+  const faults: ConfigFault[] = [];
+  for (const name of board === undefined ? [] : Object.keys(config.buttons)) {
+    const known = Object.keys(board?.gpio.buttons ?? {});
+    if (!known.includes(name)) {
+      faults.push({
+        file,
+        path: `buttons.${name}`,
+        text: `the board has no such button; it has: ${known.join(', ') || 'none'}`,
+      });
+    }
+  }
+  const isHost = config.station.role === 'site-host';
+  if (isHost && config.siteHost === undefined) {
+    faults.push({ file, path: 'siteHost', text: 'is needed, since station.role is site-host' });
+  }
+  if (!isHost && config.siteHost !== undefined) {
+    faults.push({ file, path: 'siteHost', text: 'is only for station.role site-host' });
+  }
+  const stations = config.siteHost?.stations;
+  if (stations !== undefined && stations[config.station.id] === undefined) {
+    faults.push({ file, path: 'siteHost.stations', text: `lacks the site host's own id, ${config.station.id}` });
+  }
+  for (const [name, entry] of Object.entries(stations ?? {})) {
+    for (const [index, callee] of (entry.mayCall ?? []).entries()) {
+      if (stations?.[callee] === undefined) {
+        faults.push({
+          file,
+          path: `siteHost.stations.${name}.mayCall.${index}`,
+          text: `${callee} is no station of the directory`,
+        });
+      }
+    }
+  }
+  return faults;
+}
+
+function withAbsolutePaths(config: Config, file: string): Config {
+  const absolute = (path: string) => resolve(dirname(file), path);
+  const { ca, cert, key } = config.mqtt;
+  return {
+    ...config,
+    board: absolute(config.board),
+    mqtt: { ...config.mqtt, ca: absolute(ca), cert: absolute(cert), key: absolute(key) },
+    state: absolute(config.state),
+    run: absolute(config.run),
+  };
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const inner of Object.values(value)) deepFreeze(inner);
+    Object.freeze(value);
+  }
+  return value;
+}
