@@ -79,12 +79,14 @@ export class Service extends EventEmitter<ServiceEvents> {
   async start(): Promise<void> {
     this.#stopping = false;
     let giveUp: Timer | undefined;
+    let exited: (reason: string) => void = () => {};
     const started = new Promise<void>((resolve, reject) => {
       const fail = (text: string) => reject(new AppError('service-failed', `${this.spec.name} ${text}`));
-      this.once('ready', resolve);
-      this.on('exited', (reason) => {
+      exited = (reason) => {
         if (reason === 'exit code 2') fail('ended with exit code 2; its lines above say why');
-      });
+      };
+      this.once('ready', resolve);
+      this.on('exited', exited);
       giveUp = this.#clock.after(this.spec.startTimeoutMs, () =>
         fail(`was not ready within ${this.spec.startTimeoutMs} ms`),
       );
@@ -98,7 +100,7 @@ export class Service extends EventEmitter<ServiceEvents> {
       throw error;
     } finally {
       giveUp?.cancel();
-      this.removeAllListeners('exited');
+      this.off('exited', exited);
     }
   }
 
@@ -134,7 +136,10 @@ export class Service extends EventEmitter<ServiceEvents> {
     child.stdout?.on('data', this.#output);
     child.stderr?.on('data', this.#output);
     child.on('message', (message) => this.#heard(message, child));
-    child.on('error', (error) => this.#logger.error({ error: error.message }, `${program} can't be started`));
+    child.on('error', (error) => {
+      this.#logger.error({ error: error.message }, `${program} can't be started`);
+      if (child.pid === undefined) this.#ended('not started');
+    });
     child.once('exit', (code, signal) => this.#ended(signal === null ? `exit code ${code}` : signal));
     this.#expectWithin(child, this.spec.startTimeoutMs, 'was not ready');
   }
