@@ -1,0 +1,87 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { styleText } from 'node:util';
+import type { Command } from 'commander';
+import { errorText } from '../../core/errors.js';
+import { runCallScenario } from '../../lab/call-scenario.js';
+import { runDoorScenario } from '../../lab/door-scenario.js';
+import { note, printJson } from './output.js';
+
+/** What every scenario of the lab says. */
+interface Outcome {
+  readonly ok: boolean;
+  readonly failed: readonly string[];
+}
+
+type Scenario = (context: { readonly dir: string; readonly log: (text: string) => void }) => Promise<Outcome>;
+
+/** Every scenario ends within this, whatever hangs. */
+const LIMIT_MS = 175_000;
+
+export function addLabCommands(program: Command): void {
+  const lab = program
+    .command('lab')
+    .description('scenarios on real parts, measured: one JSON object with ok and failed');
+  lab
+    .command('call')
+    .description('press, ring, answer, ten seconds of speech each way, door, hang up')
+    .option('--wan-down', 'nothing outside the site is reachable')
+    .option('--json', 'one JSON object on stdout, nothing else')
+    .action((options: { wanDown?: boolean; json?: boolean }) =>
+      options.wanDown === true && process.env[INSIDE] === undefined
+        ? againWithoutOutside()
+        : runScenario(options, runCallScenario),
+    );
+  lab
+    .command('door')
+    .description('the station is killed, and hung, with the door open; openings are replayed')
+    .option('--json', 'one JSON object on stdout, nothing else')
+    .action((options: { json?: boolean }) => runScenario(options, runDoorScenario));
+}
+
+/** Set in a process that has been started in a network namespace of its own. */
+const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
+
+/** Runs this very command in a network namespace whose only interface is its own loopback. */
+async function againWithoutOutside(): Promise<void> {
+  const asUser = process.getuid?.() === 0 ? [] : ['--map-root-user'];
+  const child = spawn(
+    'unshare',
+    [
+      ...asUser,
+      '--net',
+      'sh',
+      '-c',
+      'ip link set lo up && exec "$@"',
+      'sh',
+      process.execPath,
+      ...process.execArgv,
+      ...process.argv.slice(1),
+    ],
+    { env: { ...process.env, [INSIDE]: '1', PATH: `${process.env.PATH}:/usr/sbin:/sbin` }, stdio: 'inherit' },
+  );
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
+  process.exitCode = await new Promise<number>((done) => {
+    child.once('error', () => done(1));
+    child.once('exit', (code) => done(code ?? 1));
+  });
+}
+
+async function runScenario(options: { json?: boolean }, scenario: Scenario): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-lab-'));
+  let limit: NodeJS.Timeout | undefined;
+  const outcome = await Promise.race([
+    scenario({ dir, log: (text) => note(`lab: ${text}`) }),
+    new Promise<Outcome>((done) => {
+      limit = setTimeout(() => done({ ok: false, failed: [`not done within ${LIMIT_MS / 1000} s`] }), LIMIT_MS);
+    }),
+  ]).catch((error: unknown): Outcome => ({ ok: false, failed: [errorText(error)] }));
+  clearTimeout(limit);
+  rmSync(dir, { recursive: true, force: true });
+  if (options.json === true) printJson(outcome);
+  else process.stdout.write(`${JSON.stringify(outcome, null, 2)}\n`);
+  if (!outcome.ok) note(styleText('red', `failed: ${outcome.failed.join('; ')}`, { stream: process.stderr }));
+  process.exit(outcome.ok ? 0 : 1);
+}

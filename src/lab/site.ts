@@ -1,0 +1,250 @@
+import { createWriteStream, mkdirSync, rmSync, type WriteStream, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { connectRpc, type RpcClient } from '../adapters/sockets/rpc.js';
+import { Service } from '../adapters/supervisor/foreground.js';
+import { loadConfig } from '../config/load.js';
+import { type Clock, systemClock } from '../core/clock.js';
+import { AppError, errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import { stationNotifications, stationRequests } from '../protocol/station-api.js';
+import { type SitePlan, STATIONS, type StationId, stationConfig } from './site-config.js';
+import { startVirtualBoard, type VirtualBoard } from './virtual-board.js';
+import { startVirtualSound, type VirtualSound } from './virtual-sound.js';
+
+const programs = resolve(import.meta.dirname, '../bin');
+const boardProfile = resolve(import.meta.dirname, '../../../device/virtual-board.yaml');
+
+export type StationClient = RpcClient<typeof stationRequests>;
+
+export interface SiteOptions {
+  readonly dir: string;
+  readonly runDir: string;
+  readonly brokerPort: number;
+  readonly firstRtpPort: number;
+  readonly ringTimeoutMs?: number;
+  readonly pulseMs?: number;
+  /** The indoor station gets the machine's own sound card: ALSA's `default`. */
+  readonly ownCardIndoors?: boolean;
+  readonly logger: Logger;
+  /** What the site's processes say: pino's lines, station by station. */
+  readonly onLog?: (service: string, line: string) => void;
+  /** Told what is being started, for people to see. */
+  readonly onProgress?: (text: string) => void;
+}
+
+/**
+ * A whole site on one machine, of real parts: two stations of two supervised processes each, on a board and a sound card
+ * of their own.
+ *
+ *   virtual sound ── door, indoor          one private daemon; a microphone, a speaker and a way to feed and hear them each
+ *   virtual board ── door │ indoor         a GPIO chip each, in a mount namespace of its own
+ *   media, station ─ door │ indoor         supervised as systemd would; the indoor station runs the broker
+ */
+export class Site {
+  readonly plan: SitePlan;
+  readonly sound: VirtualSound;
+  readonly boards: Readonly<Record<StationId, VirtualBoard>>;
+  readonly services: Readonly<Record<StationId, { readonly media: Service; readonly station: Service }>>;
+  readonly #logs: WriteStream[];
+
+  private constructor(parts: {
+    plan: SitePlan;
+    sound: VirtualSound;
+    boards: Record<StationId, VirtualBoard>;
+    services: Site['services'];
+    logs: WriteStream[];
+  }) {
+    this.plan = parts.plan;
+    this.sound = parts.sound;
+    this.boards = parts.boards;
+    this.services = parts.services;
+    this.#logs = parts.logs;
+  }
+
+  /**
+   * Resolves when both stations are ready and on the broker.
+   * @throws AppError with what could not be started; nothing is left behind then
+   */
+  static async start(options: SiteOptions): Promise<Site> {
+    const progress = options.onProgress ?? (() => {});
+    const undo: (() => Promise<void>)[] = [];
+    try {
+      for (const dir of [options.dir, options.runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+      progress('virtual sound card and GPIO chips');
+      const [sound, door, indoor] = await Promise.all([
+        collect(undo, startVirtualSound({ dir: join(options.runDir, 'sound'), stations: [...STATIONS] })),
+        collect(undo, startVirtualBoard({ label: 'entryphone-virtual', base: 512, lines: 32 })),
+        collect(undo, startVirtualBoard({ label: 'entryphone-virtual', base: 512, lines: 32 })),
+      ]);
+      const boards = { door, indoor };
+      const plan = planOf(options, sound);
+      const { services, logs } = prepare(plan, options, sound, boards);
+      undo.push(async () => {
+        await stopServices(services);
+        for (const log of logs) log.end();
+      });
+      const site = new Site({ plan, sound, boards, services, logs });
+      progress("indoor station, which hosts the site's broker");
+      await services.indoor.station.start();
+      progress('door station, and the media processes');
+      await Promise.all([services.indoor.media.start(), services.door.media.start(), services.door.station.start()]);
+      await Promise.all(STATIONS.map((id) => site.#whole(id)));
+      return site;
+    } catch (error) {
+      for (const step of undo.reverse()) await step();
+      throw error;
+    }
+  }
+
+  /** The station's local API. */
+  connect(id: StationId, onNotification?: (name: string, params: unknown) => void): Promise<StationClient> {
+    return connectStation(join(this.plan.runDir, id), onNotification);
+  }
+
+  /** Hangs up, makes relays safe, ends all processes and removes sockets. */
+  async stop(): Promise<void> {
+    await stopServices(this.services);
+    await Promise.all([this.sound.stop(), ...STATIONS.map((id) => this.boards[id].stop())]);
+    for (const log of this.#logs) log.end();
+    rmSync(this.plan.runDir, { recursive: true, force: true });
+  }
+
+  /** Waits until a station has its broker, its media process and its cards. */
+  async #whole(id: StationId): Promise<void> {
+    const client = await this.connect(id);
+    try {
+      const deadlineMs = systemClock.nowMs() + 15_000;
+      for (;;) {
+        const status = await client.call('station.status', {});
+        if (status.broker.connected && status.engine !== null && status.engine.playback.state !== 'closed') return;
+        if (systemClock.nowMs() > deadlineMs) {
+          const lacks = status.broker.connected
+            ? 'its media process'
+            : `the broker (${status.broker.fault ?? 'not reached'})`;
+          throw new AppError('station-incomplete', `${id} has been started but lacks ${lacks}`);
+        }
+        await new Promise<void>((resolve) => systemClock.after(50, resolve));
+      }
+    } finally {
+      client.close();
+    }
+  }
+}
+
+/** Connects to the local API of the station whose `run` folder is given. */
+export function connectStation(
+  runDir: string,
+  onNotification?: (name: string, params: unknown) => void,
+): Promise<StationClient> {
+  return connectRpc({
+    path: join(runDir, 'station.sock'),
+    requests: stationRequests,
+    notifications: stationNotifications,
+    onNotification: onNotification ?? (() => {}),
+    onClose: () => {},
+    timeoutMs: 5_000,
+  });
+}
+
+async function collect<T extends { stop(): Promise<void> }>(
+  undo: (() => Promise<void>)[],
+  starting: Promise<T>,
+): Promise<T> {
+  const part = await starting;
+  undo.push(() => part.stop());
+  return part;
+}
+
+function planOf(options: SiteOptions, sound: VirtualSound): SitePlan {
+  const own = { microphone: 'default', speaker: 'default' };
+  return {
+    dir: options.dir,
+    runDir: options.runDir,
+    boardProfile,
+    brokerPort: options.brokerPort,
+    firstRtpPort: options.firstRtpPort,
+    devices: {
+      door: sound.devices('door'),
+      indoor: options.ownCardIndoors === true ? own : sound.devices('indoor'),
+    },
+    ringTimeoutMs: options.ringTimeoutMs ?? 30_000,
+    pulseMs: options.pulseMs ?? 3_000,
+  };
+}
+
+function prepare(
+  plan: SitePlan,
+  options: SiteOptions,
+  sound: VirtualSound,
+  boards: Record<StationId, VirtualBoard>,
+): { services: Site['services']; logs: WriteStream[] } {
+  const logs: WriteStream[] = [];
+  const servicesOf = (id: StationId) => {
+    for (const dir of [join(plan.dir, id, 'state'), join(plan.runDir, id)])
+      mkdirSync(dir, { recursive: true, mode: 0o700 });
+    const file = join(plan.dir, `${id}.yaml`);
+    writeFileSync(file, stationConfig(plan, id), { mode: 0o600 });
+    loadConfig(file);
+    const log = createWriteStream(join(plan.dir, `${id}.log`), { flags: 'w' });
+    logs.push(log);
+    const node = (program: string) => [
+      process.execPath,
+      '--disable-warning=ExperimentalWarning',
+      join(programs, program),
+      '--config',
+      file,
+    ];
+    const output = (name: string) => {
+      const service = `${id} ${name}`;
+      return (chunk: Buffer) => {
+        log.write(chunk);
+        for (const line of chunk.toString('utf8').split('\n')) if (line !== '') options.onLog?.(service, line);
+      };
+    };
+    const common = { clock: systemClock as Clock, logger: options.logger };
+    const ownCard = id === 'indoor' && options.ownCardIndoors === true;
+    const media = new Service({
+      ...common,
+      output: output('media'),
+      spec: {
+        name: `${id} media`,
+        command: node('media.js'),
+        env: ownCard ? {} : sound.env,
+        startTimeoutMs: 10_000,
+        stopTimeoutMs: 1_500,
+      },
+    });
+    const station = new Service({
+      ...common,
+      output: output('station'),
+      spec: {
+        name: `${id} station`,
+        command: boards[id].wrap(node('station.js')),
+        makeSafe: boards[id].wrap(node('relay-safe.js')),
+        startTimeoutMs: 15_000,
+        watchdogMs: 2_000,
+        stopTimeoutMs: 1_500,
+      },
+    });
+    return { media, station };
+  };
+  return { services: { door: servicesOf('door'), indoor: servicesOf('indoor') }, logs };
+}
+
+/** Stations first, since they hang up through media; the site host, with the broker, last. */
+async function stopServices(services: Site['services']): Promise<void> {
+  await services.door.station.stop();
+  await services.indoor.station.stop();
+  await Promise.all([services.door.media.stop(), services.indoor.media.stop()]);
+}
+
+/** For people: one line of pino's as text, undefined below `warn`. */
+export function logLineForPeople(line: string): string | undefined {
+  try {
+    const { level, msg, err } = JSON.parse(line) as { level?: number; msg?: string; err?: { message?: string } };
+    if (level === undefined) return line;
+    return level >= 40 ? `${msg ?? ''}${err?.message === undefined ? '' : `: ${err.message}`}` : undefined;
+  } catch (error) {
+    return error instanceof SyntaxError ? line : errorText(error);
+  }
+}
