@@ -40,27 +40,23 @@ export async function startVirtualBoard(
     said = (said + chunk.toString()).slice(-2_000);
   });
   child.stdin.on('error', () => {}); // it has ended: `exit` tells
+  let timer: NodeJS.Timeout | undefined;
   const outcome = await new Promise<'ready' | Error>((done) => {
-    const timer = setTimeout(() => done(new Error(`not mounted within ${START_TIMEOUT_MS} ms`)), START_TIMEOUT_MS);
+    timer = setTimeout(() => done(new Error(`not mounted within ${START_TIMEOUT_MS} ms`)), START_TIMEOUT_MS);
     child.once('error', done);
-    child.once('exit', () => setImmediate(() => done(new Error(said.trim() || 'it ended at once'))));
-    child.stdout.once('data', () => {
-      clearTimeout(timer);
-      done('ready');
-    });
+    child.once('close', () => done(new Error(said.trim() || 'it ended at once')));
+    child.stdout.once('data', () => done('ready'));
   });
+  clearTimeout(timer);
   if (outcome instanceof Error || child.pid === undefined) {
     child.kill('SIGKILL');
-    throw new AppError('virtual-board-failed', `the virtual GPIO chip does not start: ${errorOf(outcome)}`, {
+    const why = outcome instanceof Error ? outcome.message : 'no process';
+    throw new AppError('virtual-board-failed', `the virtual GPIO chip does not start: ${why}`, {
       remedy: 'It needs native/build/virtual-gpio (make setup), /dev/fuse, and root or user namespaces',
       cause: outcome,
     });
   }
   return new VirtualBoard(child, child.pid, options.base ?? 512);
-}
-
-function errorOf(outcome: unknown): string {
-  return outcome instanceof Error ? outcome.message : 'no process';
 }
 
 /** A running virtual chip; lines are those of the first chip, counted from 0. */
