@@ -34,7 +34,7 @@ export function mosquittoConfig(listen: { address: string; port: number }, paths
     'max_keepalive 120',
     'set_tcp_nodelay true',
     'sys_interval 0',
-    'log_dest stdout',
+    'log_dest stderr',
     'log_timestamp false',
     'log_type error',
     'log_type warning',

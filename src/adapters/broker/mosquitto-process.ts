@@ -40,7 +40,7 @@ export class MosquittoProcess {
     this.#child = spawn(
       'setpriv',
       ['--pdeathsig', 'TERM', '--no-new-privs', ...bounds, '--', program, '-c', options.configPath],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { stdio: ['ignore', 'ignore', 'pipe'] },
     );
     this.#relayLog();
     this.exited = new Promise((resolve) => {
@@ -109,17 +109,14 @@ export class MosquittoProcess {
   #relayLog(): void {
     const { clock, logger } = this.#options;
     const rate = new RateLimit({ most: 20, perMs: 10_000, clock });
-    for (const stream of [this.#child.stdout, this.#child.stderr]) {
-      if (stream === null) continue;
-      createInterface({ input: stream }).on('line', (line) => {
-        if (/^mosquitto version .* running/.test(line)) this.#announced = true;
-        if (line.startsWith('Error')) this.#lastWords.push(line.slice(0, 300));
-        if (this.#lastWords.length > 5) this.#lastWords.shift();
-        const held = rate.admit();
-        if (held === undefined) return;
-        logger.debug(held > 0 ? { held } : {}, line.slice(0, 300));
-      });
-    }
+    if (this.#child.stderr === null) return;
+    createInterface({ input: this.#child.stderr }).on('line', (line) => {
+      if (/^mosquitto version .* running/.test(line)) this.#announced = true;
+      if (line.startsWith('Error')) this.#lastWords.push(line.slice(0, 300));
+      if (this.#lastWords.length > 5) this.#lastWords.shift();
+      const held = rate.admit();
+      if (held !== undefined) logger.debug(held > 0 ? { held } : {}, line.slice(0, 300));
+    });
   }
 
   #exitFault(how: string): AppError {
