@@ -5,7 +5,7 @@ export interface BrokerPaths {
   readonly cert: string;
   readonly key: string;
   readonly acl: string;
-  /** Folder of the database; with a closing slash. */
+  /** Folder of the database. */
   readonly store: string;
 }
 

@@ -52,7 +52,7 @@ export class SiteBroker {
   private constructor(options: SiteBrokerOptions) {
     this.#options = options;
     const dir = resolve(options.dir);
-    this.#paths = { config: join(dir, 'mosquitto.conf'), acl: join(dir, 'acl'), store: join(dir, 'store/') };
+    this.#paths = { config: join(dir, 'mosquitto.conf'), acl: join(dir, 'acl'), store: join(dir, 'store') };
     this.#backoff = new Backoff(options.backoff ?? { firstMs: 500, mostMs: 15_000 });
   }
 
@@ -139,10 +139,10 @@ export class SiteBroker {
 
   /** Retained messages are lost with it; stations say theirs again when they reconnect. */
   async #setStoreAside(): Promise<void> {
-    const aside = `${this.#paths.store.slice(0, -1)}.damaged`;
     const { clock, logger } = this.#options;
+    const aside = `${this.#paths.store}.damaged-${clock.wallMs()}`;
     try {
-      await rename(this.#paths.store, `${aside}-${clock.wallMs()}`);
+      await rename(this.#paths.store, aside);
       await mkdir(this.#paths.store, { mode: 0o700 });
       logger.warn({ aside }, "the broker's database was set aside");
     } catch (error) {

@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { connect, type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
@@ -6,7 +7,7 @@ import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { isProtocolRefusal, linkFault } from './link-fault.js';
 import { type SendPriority, SendQueue, type Waiting } from './send-queue.js';
-import { matchesFilter } from './topic-filter.js';
+import { isTopicName, matchesFilter } from './topic-filter.js';
 
 export type { SendPriority } from './send-queue.js';
 
@@ -90,6 +91,7 @@ export class MqttLink {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #broker: string;
+  readonly #clientId: string;
   readonly #backoff: Backoff;
   readonly #queue: SendQueue<Outgoing>;
   readonly #inFlight = new Set<Outgoing>();
@@ -112,6 +114,7 @@ export class MqttLink {
     this.#options = options;
     this.#clock = options.clock;
     this.#broker = new URL(options.url).host;
+    this.#clientId = ownClientId(options.clientId, options.key);
     this.#logger = options.logger.child({ broker: this.#broker });
     this.#backoff = new Backoff(options.backoff ?? { firstMs: 250, mostMs: 10_000 });
     this.#queue = new SendQueue({ mostMessages: options.mostWaiting ?? 1_000, mostBytes: 4 * 1024 * 1024 });
@@ -143,7 +146,8 @@ export class MqttLink {
 
   /**
    * Resolves when the broker has acknowledged (QoS 1) or the socket has taken it (QoS 0).
-   * @throws AppError `queue-full`, `expired`, `link-closed`, `not-authorised`, `broker-refused`, `too-large` (as a rejection)
+   * @throws AppError `queue-full`, `expired`, `link-closed`, `not-authorised`, `broker-refused`, `too-large`, `bad-topic`
+   * (as a rejection)
    */
   publish(publication: Publication): Promise<void> {
     const body = Buffer.from(publication.body as Uint8Array);
@@ -152,6 +156,9 @@ export class MqttLink {
       return Promise.reject(
         new AppError('too-large', `A message of ${body.byteLength} bytes; at most ${MOST_BODY_BYTES}`),
       );
+    }
+    if (!isTopicName(publication.topic)) {
+      return Promise.reject(new AppError('bad-topic', `Not the name of a topic: "${publication.topic.slice(0, 100)}"`));
     }
     const nowMs = this.#clock.nowMs();
     return new Promise((resolve, reject) => {
@@ -201,9 +208,9 @@ export class MqttLink {
   #connect(): void {
     this.#retry = null;
     const protocolVersion = this.#only311 ? 4 : this.#tryNext;
-    const { url, clientId, ca, cert, key, will } = this.#options;
+    const { url, ca, cert, key, will } = this.#options;
     const options: IClientOptions = {
-      clientId,
+      clientId: this.#clientId,
       protocolVersion,
       clean: true,
       keepalive: KEEPALIVE_S,
@@ -376,6 +383,15 @@ export class MqttLink {
       }
     }
   }
+}
+
+/**
+ * A client id that nobody else at the broker can name, so that nobody can take our session over; the same after a restart,
+ * so that we can: an old session's will is then said before our new presence, not after it.
+ */
+function ownClientId(name: string, key: string | Buffer | undefined): string {
+  if (key === undefined) return name;
+  return `${name}-${createHmac('sha256', key).update(name).digest('hex').slice(0, 16)}`;
 }
 
 function linkClosed(): AppError {

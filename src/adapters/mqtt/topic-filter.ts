@@ -1,3 +1,8 @@
+/** Whether a message may be published to it: no wildcard, no NUL (MQTT 5, 4.7). */
+export function isTopicName(topic: string): boolean {
+  return topic.length > 0 && topic.length <= 512 && !/[+#\0]/.test(topic);
+}
+
 /** Whether an MQTT topic filter (`+`, `#`; MQTT 5, 4.7.1) takes in a topic. */
 export function matchesFilter(filter: string, topic: string): boolean {
   const filterLevels = filter.split('/');

@@ -1,0 +1,177 @@
+import { randomUUID } from 'node:crypto';
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { type Clock, systemClock } from '../../core/clock.js';
+import { AppError, errorText } from '../../core/errors.js';
+import { type Logger, silentLogger } from '../../core/logger.js';
+import { RateLimit } from '../../core/rate-limit.js';
+
+export interface OutboxEntry {
+  /** Counts up, never used again; the event's `seq`. */
+  readonly seq: number;
+  /** Of the event; the same however often it is sent. */
+  readonly id: string;
+  readonly kind: string;
+  /** JSON. */
+  readonly body: string;
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+}
+
+const MOST_BODY_BYTES = 16_384;
+const KIND = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
+
+/**
+ * Events that must reach the broker, kept on disk until it has acknowledged them; a power cut loses none that `add` took.
+ * Bounded: the oldest goes, and is counted. A file that is not ours, or damaged, is set aside under another name.
+ */
+export class Outbox {
+  readonly #db: DatabaseSync;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #mostEntries: number;
+  readonly #rate: RateLimit;
+  #waiting: number;
+  #dropped = 0;
+  #closed = false;
+  /** Where a damaged file went to; null where there was none. */
+  readonly setAside: string | null;
+
+  /** @throws AppError `outbox-unusable` where the folder can't be written */
+  constructor(options: { path: string; mostEntries: number; clock?: Clock; logger?: Logger }) {
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = options.logger ?? silentLogger;
+    this.#mostEntries = options.mostEntries;
+    this.#rate = new RateLimit({ most: 3, perMs: 60_000, clock: this.#clock });
+    let setAside: string | null = null;
+    try {
+      mkdirSync(dirname(options.path), { recursive: true, mode: 0o700 });
+      let db: DatabaseSync;
+      try {
+        db = open(options.path);
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        setAside = `${options.path}.damaged-${this.#clock.wallMs()}`;
+        for (const suffix of ['', '-wal', '-shm']) moveAway(options.path + suffix, setAside + suffix);
+        this.#logger.error({ setAside }, `${options.path} is damaged (${errorText(error)}); it was set aside`);
+        db = open(options.path);
+      }
+      this.#db = db;
+    } catch (error) {
+      throw new AppError('outbox-unusable', `The outbox ${options.path} can't be used: ${errorText(error)}`, {
+        remedy: 'Check that its folder can be written and that the disk is not full.',
+        cause: error,
+      });
+    }
+    this.setAside = setAside;
+    this.#waiting = Number(this.#db.prepare('SELECT count(*) AS n FROM event').get()?.n ?? 0);
+  }
+
+  /**
+   * Keeps an event; on disk when this returns. A disk that fails costs the event, counted as dropped, never the caller.
+   * @param kind as in the topic `up/evt/{kind}`
+   * @param body JSON of at most 16 KiB
+   * @throws AppError `bad-event` for a kind or a body that no topic could carry
+   */
+  add(kind: string, body: object): void {
+    const text = JSON.stringify(body);
+    if (!KIND.test(kind) || Buffer.byteLength(text) > MOST_BODY_BYTES) {
+      throw new AppError('bad-event', `Not an event: kind "${kind.slice(0, 64)}", ${Buffer.byteLength(text)} bytes`);
+    }
+    try {
+      this.#db
+        .prepare('INSERT INTO event (id, kind, body, at_ms) VALUES (?, ?, ?, ?)')
+        .run(randomUUID(), kind, text, Math.round(this.#clock.wallMs()));
+      this.#waiting += 1;
+      if (this.#waiting <= this.#mostEntries) return;
+      const gone = this.#db
+        .prepare('DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT ?)')
+        .run(this.#waiting - this.#mostEntries);
+      this.#waiting -= Number(gone.changes);
+      this.#dropped += Number(gone.changes);
+    } catch (error) {
+      this.#dropped += 1;
+      this.#failed(error);
+    }
+  }
+
+  /** The oldest `most` entries; they stay until `done`. Empty where the disk fails. */
+  next(most: number): OutboxEntry[] {
+    try {
+      const rows = this.#db.prepare('SELECT seq, id, kind, body, at_ms FROM event ORDER BY seq LIMIT ?').all(most);
+      return rows.map((row) => ({
+        seq: Number(row.seq),
+        id: String(row.id),
+        kind: String(row.kind),
+        body: String(row.body),
+        atMs: Number(row.at_ms),
+      }));
+    } catch (error) {
+      this.#failed(error);
+      return [];
+    }
+  }
+
+  /** Removes what was acknowledged. */
+  done(seqs: readonly number[]): void {
+    try {
+      const remove = this.#db.prepare('DELETE FROM event WHERE seq = ?');
+      for (const seq of seqs) this.#waiting -= Number(remove.run(seq).changes);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  figures(): { waiting: number; dropped: number } {
+    return { waiting: this.#waiting, dropped: this.#dropped };
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#db.close();
+  }
+
+  #failed(error: unknown): void {
+    if (this.#rate.admit() !== undefined) this.#logger.error({ error: errorText(error) }, 'the outbox failed');
+  }
+}
+
+function open(path: string): DatabaseSync {
+  closeSync(openSync(path, 'a', 0o600));
+  const db = new DatabaseSync(path);
+  try {
+    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
+    const check = db.prepare('PRAGMA quick_check').get();
+    if (check?.quick_check !== 'ok') throw Object.assign(new Error(String(check?.quick_check)), { errcode: CORRUPT });
+    db.exec(`CREATE TABLE IF NOT EXISTS event (
+      seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL
+    ) STRICT`);
+    db.prepare('SELECT seq, id, kind, body, at_ms FROM event LIMIT 1').get();
+    const folder = openSync(dirname(path), 'r');
+    fsyncSync(folder);
+    closeSync(folder);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/** SQLITE_CORRUPT and SQLITE_NOTADB; SQLITE_ERROR is a table of another making. */
+const CORRUPT = 11;
+const DAMAGE = new Set([1, CORRUPT, 26]);
+
+function isDamage(error: unknown): boolean {
+  const code = (error as { errcode?: unknown }).errcode;
+  return typeof code === 'number' && DAMAGE.has(code & 0xff);
+}
+
+function moveAway(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
