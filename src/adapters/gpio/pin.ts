@@ -1,6 +1,7 @@
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type BinaryValue, Gpio } from 'onoff';
-import { AppError } from '../../core/errors.js';
-import { type PinPlace, sysfsNumber } from './chip.js';
+import { gpioRoot, type PinPlace, sysfsNumber } from './chip.js';
 import { pinError } from './pin-error.js';
 
 /**
@@ -31,14 +32,13 @@ export class Pin extends Gpio {
 export function openPin(place: PinPlace, direction: 'in' | 'high' | 'low'): Pin {
   try {
     const number = sysfsNumber(place);
-    const pin = new Pin(number, direction, direction === 'in' ? 'both' : undefined, { activeLow: false });
-    // Of a line that was exported before, onoff sets what it can and says nothing of what it couldn't.
-    if (pin.direction() !== (direction === 'in' ? 'in' : 'out')) {
-      throw new AppError('pin-taken', `line ${place.line} of ${place.chip} keeps its direction ${pin.direction()}`, {
-        remedy: 'Another program exported it: free it, or wire and name another line in the board profile',
-      });
+    const folder = join(gpioRoot, `gpio${number}`);
+    if (existsSync(folder)) {
+      // Of a line that was exported before, onoff sets what it can and says nothing of what it couldn't.
+      writeFileSync(join(folder, 'direction'), direction);
+      if (direction === 'in') writeFileSync(join(folder, 'edge'), 'both');
     }
-    return pin;
+    return new Pin(number, direction, direction === 'in' ? 'both' : undefined, { activeLow: false });
   } catch (error) {
     throw pinError(place, error);
   }

@@ -68,12 +68,12 @@ export class DoorRelay {
   pulse(pulseMs: number): void {
     const pin = this.#pin.part;
     if (pin === undefined) throw this.#pin.fault ?? new AppError('relay-closed', 'the door relay is no longer in use');
+    const error = this.#write(pin, this.#safeLevel === 1 ? 0 : 1);
+    if (error !== undefined) throw error;
     const nowMs = this.#clock.nowMs();
     this.#closesAtMs = Math.max(this.#open ? this.#closesAtMs : 0, nowMs + pulseMs);
     this.#timer?.cancel();
     this.#timer = this.#clock.after(this.#closesAtMs - nowMs, () => this.safe());
-    const error = this.#write(pin, this.#safeLevel === 1 ? 0 : 1);
-    if (error !== undefined) throw error;
     this.#became(true);
   }
 
