@@ -1,0 +1,76 @@
+import { middleOfNtp, type NtpTime, ntpTime, type ReportBlock, type SenderReport } from './rtcp.js';
+
+/** A report older than this tells nothing of the round trip; nor does one from the future. */
+const MOST_ROUND_TRIP_MS = 60_000;
+
+/** What was sent, for sender reports (RFC 3550, 6.4.1), and what the far end says of it. */
+export class SendStatistics {
+  readonly #clockRateHz: number;
+  /** Wall time less monotonic time, fixed at the start: NTP times don't jump when the wall clock is set. */
+  readonly #wallOffsetMs: number;
+  #packets = 0;
+  #octets = 0;
+  #lastTimestamp = 0;
+  #lastSentMs = 0;
+  #roundTripMs: number | null = null;
+  #remoteLost: number | null = null;
+  #remoteJitterMs: number | null = null;
+
+  constructor(options: { clockRateHz: number; nowMs: number; wallMs: number }) {
+    this.#clockRateHz = options.clockRateHz;
+    this.#wallOffsetMs = options.wallMs - options.nowMs;
+  }
+
+  /** @param payloadBytes without header and padding */
+  sent(timestamp: number, payloadBytes: number, nowMs: number): void {
+    this.#packets += 1;
+    this.#octets += payloadBytes;
+    this.#lastTimestamp = timestamp;
+    this.#lastSentMs = nowMs;
+  }
+
+  get packets(): number {
+    return this.#packets;
+  }
+
+  /** From the last report on our stream; null until one came. */
+  get roundTripMs(): number | null {
+    return this.#roundTripMs;
+  }
+
+  get remoteLost(): number | null {
+    return this.#remoteLost;
+  }
+
+  get remoteJitterMs(): number | null {
+    return this.#remoteJitterMs;
+  }
+
+  senderReport(ssrc: number, reports: readonly ReportBlock[], nowMs: number): SenderReport {
+    const sinceTicks = Math.round(((nowMs - this.#lastSentMs) * this.#clockRateHz) / 1000);
+    return {
+      type: 'sender-report',
+      ssrc,
+      ntp: this.#ntp(nowMs),
+      rtpTimestamp: (this.#lastTimestamp + sinceTicks) >>> 0,
+      packetCount: this.#packets >>> 0,
+      octetCount: this.#octets >>> 0,
+      reports,
+    };
+  }
+
+  /** The far end's report on our stream; the round trip is what 6.4.1 computes, where it had a sender report of ours. */
+  reported(block: ReportBlock, nowMs: number): void {
+    this.#remoteLost = block.cumulativeLost;
+    this.#remoteJitterMs = (block.jitter / this.#clockRateHz) * 1000;
+    if (block.lastSenderReport === 0) return;
+    const ticks = (middleOfNtp(this.#ntp(nowMs)) - block.lastSenderReport - block.delaySinceLastSenderReport) | 0;
+    const roundTripMs = (ticks * 1000) / 65_536;
+    // The report's clock is 15 µs fine: a trip over the loopback may come out slightly negative.
+    if (roundTripMs > -1 && roundTripMs < MOST_ROUND_TRIP_MS) this.#roundTripMs = Math.max(0, roundTripMs);
+  }
+
+  #ntp(nowMs: number): NtpTime {
+    return ntpTime(this.#wallOffsetMs + nowMs);
+  }
+}
