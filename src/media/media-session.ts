@@ -1,0 +1,295 @@
+import type { AudioFrame, RateHz } from '../audio/frame.js';
+import type { AudioDecoder, AudioEncoder, OpusEncoderSettings } from '../codec/codec.js';
+import type { Clock, Timer } from '../core/clock.js';
+import { Counters } from '../core/counters.js';
+import { FixedDelayJitterBuffer } from '../playout/fixed-delay.js';
+import type { JitterBuffer } from '../playout/jitter-buffer.js';
+import type { SessionFigures, Transport } from '../protocol/engine-api.js';
+import { RemoteSource } from '../rtp/remote-source.js';
+import { parseRtcp } from '../rtp/rtcp-parse.js';
+import { kindOfDatagram, parseRtp, type RtpPacket } from '../rtp/rtp-packet.js';
+import { SendStatistics } from '../rtp/send-statistics.js';
+import type { FrameSource } from './frame-source.js';
+import { ReceivePipeline } from './receive-pipeline.js';
+import { RtcpReporter } from './rtcp-reporter.js';
+import { OPUS_CLOCK_HZ, SendPipeline } from './send-pipeline.js';
+
+/** Without a packet for so long the far end counts as silent; one that sends reports alone has up to 6.2 s between them. */
+const SILENT_AFTER_RTP_MS = 5_000;
+const SILENT_AFTER_RTCP_MS = 8_000;
+const SILENCE_CHECK_MS = 500;
+
+export interface MediaSessionOptions {
+  readonly sessionId: string;
+  readonly ssrc: number;
+  readonly cname: string;
+  readonly rateHz: RateHz;
+  readonly clock: Clock;
+  /** 0 ≤ r < 1; for the first sequence number and timestamp, and the reports' spread. */
+  readonly random: () => number;
+  readonly opus: OpusEncoderSettings;
+  readonly createEncoder: (settings: OpusEncoderSettings) => AudioEncoder;
+  /** Freed by the session. */
+  readonly decoder: AudioDecoder;
+  readonly playoutDelayMs: number;
+  readonly listener: MediaSessionListener;
+}
+
+export interface MediaSessionListener {
+  /** Takes the datagram over, RTP or RTCP. */
+  send(datagram: Uint8Array): void;
+  /** The first packet of the far end was played, so long after the session was made. */
+  heard(afterMs: number): void;
+  silent(isSilent: boolean): void;
+}
+
+/** What offer and answer agreed on. */
+export interface SessionAgreement {
+  readonly sendPayloadType: number;
+  readonly receivePayloadType: number;
+  readonly peerWantsFec: boolean;
+  readonly packetTimeMs: 10 | 20 | 40 | 60;
+  /** A muted session sends reports and no audio, no silence either: the microphone can be closed. */
+  readonly muted: boolean;
+}
+
+/**
+ * One far end: what it is sent, what of it is played, and the reports of both (RFC 3550, 7587). Opens no socket and no card.
+ *
+ * ```
+ *  frame() ──▶ SendPipeline ───────────────────────────────────────▶ send()
+ *                   │ SendStatistics ──▶ RtcpReporter ──────────────▶ send()
+ *                   ▼                      ▲      ▲
+ *               figures()                  │      │ reception
+ *                   ▲             RTCP ────┘      │
+ *  datagram() ──▶ [ RFC 5761 ]── RTP ──▶ RemoteSource ──▶ JitterBuffer ──▶ ReceivePipeline ──▶ pull()
+ * ```
+ */
+export class MediaSession implements FrameSource {
+  /** What was refused, by class of fault; the socket's owner counts here too. */
+  readonly refused = new Counters<string>();
+  readonly #options: MediaSessionOptions;
+  readonly #openedMs: number;
+  readonly #sending: SendStatistics;
+  readonly #sender: SendPipeline;
+  readonly #source: RemoteSource;
+  readonly #jitterBuffer: JitterBuffer;
+  readonly #receiver: ReceivePipeline;
+  readonly #reporter: RtcpReporter;
+  #agreement: SessionAgreement | null = null;
+  #firstAudioAfterMs: number | null = null;
+  #silentAtMs = 0;
+  #isSilent = false;
+  #silenceTimer: Timer | null = null;
+  #isClosed = false;
+
+  constructor(options: MediaSessionOptions) {
+    const { clock, random, ssrc, rateHz, listener } = options;
+    this.#options = options;
+    this.#openedMs = clock.nowMs();
+    this.#sending = new SendStatistics({
+      clockRateHz: OPUS_CLOCK_HZ,
+      nowMs: clock.nowMs(),
+      wallMs: clock.wallMs(),
+    });
+    this.#sender = new SendPipeline({
+      rateHz,
+      ssrc,
+      sequence: Math.floor(random() * 2 ** 16),
+      timestamp: Math.floor(random() * 2 ** 32),
+      send: (datagram, timestamp, payloadBytes) => {
+        this.#sending.sent(timestamp, payloadBytes, clock.nowMs());
+        listener.send(datagram);
+      },
+      encoderFailed: () => this.refused.count('encoder-failed'),
+    });
+    this.#jitterBuffer = new FixedDelayJitterBuffer({ delayMs: options.playoutDelayMs, clockRateHz: OPUS_CLOCK_HZ });
+    this.#source = new RemoteSource(OPUS_CLOCK_HZ, {
+      deliver: (packet, arrivalMs) => this.#jitterBuffer.insert(packet, arrivalMs),
+      refused: (fault) => this.refused.count(fault),
+    });
+    this.#receiver = new ReceivePipeline({
+      rateHz,
+      jitterBuffer: this.#jitterBuffer,
+      decoder: options.decoder,
+      heard: () => {
+        this.#firstAudioAfterMs = clock.nowMs() - this.#openedMs;
+        listener.heard(this.#firstAudioAfterMs);
+      },
+      decoderFailed: () => this.refused.count('payload-invalid'),
+    });
+    this.#reporter = new RtcpReporter({
+      ssrc,
+      cname: options.cname,
+      clock,
+      random,
+      source: this.#source,
+      sending: this.#sending,
+      send: (datagram) => listener.send(datagram),
+    });
+  }
+
+  get sessionId(): string {
+    return this.#options.sessionId;
+  }
+
+  get ssrc(): number {
+    return this.#options.ssrc;
+  }
+
+  /** It wants the microphone's frames. */
+  get isSending(): boolean {
+    return this.#agreement !== null && !this.#agreement.muted;
+  }
+
+  /** Starts the flow of media, or changes it: sequence, SSRC and figures go on. */
+  start(agreement: SessionAgreement): void {
+    if (this.#isClosed) return;
+    const before = this.#agreement;
+    this.#agreement = agreement;
+    const encodesAlike =
+      before !== null &&
+      before.sendPayloadType === agreement.sendPayloadType &&
+      before.peerWantsFec === agreement.peerWantsFec &&
+      before.packetTimeMs === agreement.packetTimeMs;
+    if (!encodesAlike) this.#useEncoder(agreement);
+    if (before !== null) return;
+    this.#reporter.start();
+    this.#silentAtMs = this.#options.clock.nowMs() + SILENT_AFTER_RTP_MS;
+    this.#watchSilence();
+  }
+
+  /** A datagram from the far end; kept as it is until it is played. What is no RTP or RTCP of this session is counted. */
+  datagram(datagram: Uint8Array, arrivalMs: number): void {
+    if (this.#isClosed) return;
+    switch (kindOfDatagram(datagram)) {
+      case 'rtp':
+        this.#rtp(datagram, arrivalMs);
+        break;
+      case 'rtcp':
+        this.#rtcp(datagram, arrivalMs);
+        break;
+      case 'neither':
+        this.refused.count(datagram.length < 2 ? 'rtp-too-short' : 'rtp-wrong-version');
+    }
+  }
+
+  /** Whether this is valid RTP of the payload type, and of the source if one is known, that the session waits for. */
+  expects(datagram: Uint8Array): boolean {
+    if (this.#agreement === null || kindOfDatagram(datagram) !== 'rtp') return false;
+    const parsed = parseRtp(datagram);
+    if (!parsed.ok || parsed.packet.payloadType !== this.#agreement.receivePayloadType) return false;
+    const known = this.#source.statistics?.ssrc;
+    return parsed.packet.ssrc !== this.ssrc && (known === undefined || known === parsed.packet.ssrc);
+  }
+
+  /** 10 ms of the microphone. */
+  frame(frame: AudioFrame): void {
+    if (this.isSending && !this.#isClosed) this.#sender.push(frame);
+  }
+
+  pull(nowMs: number): Int16Array | null {
+    return this.#isClosed ? null : this.#receiver.pull(nowMs);
+  }
+
+  /** @param remote where packets go; only the socket's owner knows */
+  figures(remote: Transport | null): SessionFigures {
+    const playout = this.#jitterBuffer.figures;
+    const statistics = this.#source.statistics;
+    return {
+      sessionId: this.sessionId,
+      ssrc: this.ssrc,
+      remoteSsrc: statistics?.ssrc ?? null,
+      remote,
+      sent: this.#sending.packets,
+      received: this.#source.received,
+      lost: this.#source.lost,
+      late: playout.late,
+      duplicate: playout.duplicate,
+      reordered: playout.reordered,
+      fecDecoded: this.#receiver.fecDecoded,
+      concealed: this.#receiver.concealed,
+      jitterMs: statistics?.jitterMs ?? 0,
+      roundTripMs: this.#sending.roundTripMs,
+      remoteLost: this.#sending.remoteLost,
+      remoteJitterMs: this.#sending.remoteJitterMs,
+      playoutDelayMs: playout.delayMs,
+      firstAudioAfterMs: this.#firstAudioAfterMs,
+      refused: Object.fromEntries(Object.entries(this.refused.all()).map(([fault, count]) => [fault, count ?? 0])),
+    };
+  }
+
+  /** Says goodbye and frees the codecs; the figures stay. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#silenceTimer?.cancel();
+    this.#reporter.close();
+    this.#sender.free();
+    this.#receiver.free();
+  }
+
+  #rtp(datagram: Uint8Array, arrivalMs: number): void {
+    const parsed = parseRtp(datagram);
+    const fault = parsed.ok ? this.#whyNotOurs(parsed.packet) : parsed.fault;
+    if (fault !== null) {
+      this.refused.count(fault);
+    } else if (parsed.ok) {
+      this.#isAlive(arrivalMs + SILENT_AFTER_RTP_MS);
+      this.#source.packet(parsed.packet, arrivalMs);
+    }
+  }
+
+  #whyNotOurs(packet: RtpPacket): string | null {
+    if (this.#agreement === null) return 'before-start';
+    if (packet.payloadType !== this.#agreement.receivePayloadType) return 'other-payload-type';
+    return packet.ssrc === this.ssrc ? 'own-ssrc' : null;
+  }
+
+  #rtcp(datagram: Uint8Array, arrivalMs: number): void {
+    const parsed = parseRtcp(datagram);
+    if (parsed.ok) {
+      this.#isAlive(arrivalMs + SILENT_AFTER_RTCP_MS);
+      this.#reporter.received(parsed.packets, arrivalMs);
+    } else {
+      this.refused.count(parsed.fault);
+    }
+  }
+
+  #useEncoder(agreement: SessionAgreement): void {
+    const { opus, createEncoder } = this.#options;
+    const settings: OpusEncoderSettings = {
+      ...opus,
+      inbandFec: opus.inbandFec && agreement.peerWantsFec,
+      packetTimeMs: shorter(opus.packetTimeMs, agreement.packetTimeMs),
+    };
+    this.#sender.use({
+      encoder: createEncoder(settings),
+      packetTimeMs: settings.packetTimeMs,
+      payloadType: agreement.sendPayloadType,
+    });
+  }
+
+  #isAlive(silentAtMs: number): void {
+    this.#silentAtMs = Math.max(this.#silentAtMs, silentAtMs);
+    if (this.#isSilent) this.#setSilent(false);
+  }
+
+  #watchSilence(): void {
+    const { clock } = this.#options;
+    if (!this.#isSilent && clock.nowMs() >= this.#silentAtMs) this.#setSilent(true);
+    this.#silenceTimer = clock.after(SILENCE_CHECK_MS, () => this.#watchSilence());
+  }
+
+  #setSilent(isSilent: boolean): void {
+    this.#isSilent = isSilent;
+    this.#options.listener.silent(isSilent);
+  }
+}
+
+type PacketTimeMs = OpusEncoderSettings['packetTimeMs'];
+
+function shorter(a: PacketTimeMs, b: PacketTimeMs): PacketTimeMs {
+  if (a < b) return a;
+  return b;
+}
