@@ -35,6 +35,8 @@ export const callMessageSchema = z.discriminatedUnion('type', [
   z.object({
     ...header,
     type: z.literal('invite'),
+    /** From the caller: an id, a number or a name of the directory; to the callee: its id. */
+    to: z.string().min(1).max(80),
     fromName: z.string().max(80),
     sdp,
     ringMs: z.int().min(1_000).max(600_000),

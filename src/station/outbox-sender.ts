@@ -15,6 +15,8 @@ export class OutboxSender {
   #draining: Promise<void> | null = null;
   #retry: Timer | null = null;
   #closed = false;
+  /** Something came while we were draining, perhaps after we had looked. */
+  #again = false;
 
   constructor(options: {
     outbox: Outbox;
@@ -43,11 +45,14 @@ export class OutboxSender {
   }
 
   #wake(): void {
-    if (this.#closed || this.#draining !== null || !this.#options.link.state.connected) return;
+    if (this.#closed || !this.#options.link.state.connected) return;
+    this.#again = this.#draining !== null;
+    if (this.#again) return;
     this.#retry?.cancel();
     this.#retry = null;
     this.#draining = this.#drain().finally(() => {
       this.#draining = null;
+      if (this.#again) this.#wake();
     });
   }
 

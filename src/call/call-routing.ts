@@ -1,0 +1,114 @@
+import type { Clock } from '../core/clock.js';
+import type { Directory } from './directory.js';
+
+/** What routing needs to see of a call message. */
+export interface RoutedMessage {
+  readonly type: string;
+  readonly callId: string;
+  readonly from: string;
+  readonly to: string;
+  /** Of an invite. */
+  readonly ringMs?: number;
+}
+
+export type RoutingFault =
+  | 'unknown-sender'
+  | 'no-such-call'
+  | 'not-a-party'
+  | 'wrong-direction'
+  | 'call-id-taken'
+  | 'call-table-full';
+
+/** `reject`: to be answered to the sender, in the name of `from`. `forward`: `message` with both parties' true ids. */
+export type RoutingDecision<M extends RoutedMessage> =
+  | { readonly kind: 'forward'; readonly message: M }
+  | { readonly kind: 'reject'; readonly from: string | undefined; readonly reason: RejectReason }
+  | { readonly kind: 'drop'; readonly fault: RoutingFault };
+
+export type RejectReason = 'unknown' | 'not-allowed' | 'unreachable' | 'busy';
+
+interface RoutedCall {
+  readonly caller: string;
+  readonly callee: string;
+  answered: boolean;
+  expiresAtMs: number;
+}
+
+const MOST_CALLS = 512;
+/** Of one station, as caller. */
+const MOST_CALLS_OUT = 8;
+/** An unanswered call is forgotten so long after its ringing must have ended. */
+const RING_GRACE_MS = 15_000;
+/** Longer than any call may be configured to last. */
+const ANSWERED_MOST_MS = 25 * 3_600_000;
+const ONLY_CALLEE = new Set(['ringing', 'answer', 'reject']);
+const ENDS = new Set(['bye', 'reject']);
+
+/**
+ * Who may send what to whom: an invite makes a call of two parties, and only they write to each other in it, until one
+ * hangs up or the call's time is over. Pure; bounded.
+ */
+export class CallRouting {
+  readonly #directory: Directory;
+  readonly #clock: Clock;
+  readonly #calls = new Map<string, RoutedCall>();
+  readonly #online = new Set<string>();
+
+  constructor(options: { directory: Directory; clock: Clock }) {
+    this.#directory = options.directory;
+    this.#clock = options.clock;
+  }
+
+  /** Calls that are remembered. */
+  get size(): number {
+    return this.#calls.size;
+  }
+
+  setOnline(station: string, online: boolean): void {
+    if (online && this.#directory.has(station)) this.#online.add(station);
+    else this.#online.delete(station);
+  }
+
+  /** @param sender the station that the broker has authenticated; `message.from` is not believed */
+  route<M extends RoutedMessage>(sender: string, message: M): RoutingDecision<M> {
+    this.#forgetOld();
+    if (!this.#directory.has(sender)) return { kind: 'drop', fault: 'unknown-sender' };
+    if (message.type === 'invite') return this.#invite(sender, message);
+    const call = this.#calls.get(message.callId);
+    if (call === undefined) return { kind: 'drop', fault: 'no-such-call' };
+    if (sender !== call.caller && sender !== call.callee) return { kind: 'drop', fault: 'not-a-party' };
+    if (sender === call.caller && ONLY_CALLEE.has(message.type)) return { kind: 'drop', fault: 'wrong-direction' };
+    if (message.type === 'answer' && !call.answered) {
+      call.answered = true;
+      call.expiresAtMs = this.#clock.nowMs() + ANSWERED_MOST_MS;
+    }
+    if (ENDS.has(message.type)) this.#calls.delete(message.callId);
+    const to = sender === call.caller ? call.callee : call.caller;
+    return { kind: 'forward', message: { ...message, from: sender, to } };
+  }
+
+  #invite<M extends RoutedMessage>(caller: string, message: M): RoutingDecision<M> {
+    const callee = this.#directory.resolve(message.to);
+    const known = this.#calls.get(message.callId);
+    if (known !== undefined) {
+      // The same invite may come twice; its copy goes where the first went.
+      if (known.caller !== caller || known.callee !== callee) return { kind: 'drop', fault: 'call-id-taken' };
+      return { kind: 'forward', message: { ...message, from: caller, to: callee } };
+    }
+    if (callee === undefined) return { kind: 'reject', from: undefined, reason: 'unknown' };
+    if (!this.#directory.mayCall(caller, callee)) return { kind: 'reject', from: callee, reason: 'not-allowed' };
+    if (!this.#online.has(callee)) return { kind: 'reject', from: callee, reason: 'unreachable' };
+    if ([...this.#calls.values()].filter((call) => call.caller === caller).length >= MOST_CALLS_OUT) {
+      return { kind: 'reject', from: callee, reason: 'busy' };
+    }
+    if (this.#calls.size >= MOST_CALLS) return { kind: 'drop', fault: 'call-table-full' };
+    const expiresAtMs = this.#clock.nowMs() + (message.ringMs ?? 0) + RING_GRACE_MS;
+    this.#calls.set(message.callId, { caller, callee, answered: false, expiresAtMs });
+    return { kind: 'forward', message: { ...message, from: caller, to: callee } };
+  }
+
+  #forgetOld(): void {
+    const nowMs = this.#clock.nowMs();
+    for (const [callId, call] of this.#calls) if (call.expiresAtMs <= nowMs) this.#calls.delete(callId);
+  }
+}

@@ -1,0 +1,40 @@
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly numbers: readonly string[];
+  /** Station ids; all, where it is left out. */
+  readonly mayCall?: readonly string[] | undefined;
+}
+
+/** Who is in the site, by station id, number and name, and who may call whom. */
+export class Directory {
+  readonly #entries: ReadonlyMap<string, DirectoryEntry>;
+  readonly #ids = new Map<string, string>();
+
+  constructor(stations: Readonly<Record<string, DirectoryEntry>>) {
+    this.#entries = new Map(Object.entries(stations));
+    const learn = (text: string, id: string): void => {
+      const key = folded(text);
+      if (!this.#ids.has(key)) this.#ids.set(key, id);
+    };
+    for (const id of this.#entries.keys()) learn(id, id);
+    for (const [id, entry] of this.#entries) for (const number of entry.numbers) learn(number, id);
+    for (const [id, entry] of this.#entries) learn(entry.name, id);
+  }
+
+  has(station: string): boolean {
+    return this.#entries.has(station);
+  }
+
+  /** @param text an id, else a number, else a name; capitals and outer spaces do not matter. @returns the station's id */
+  resolve(text: string): string | undefined {
+    return this.#ids.get(folded(text));
+  }
+
+  mayCall(from: string, to: string): boolean {
+    return from !== to && (this.#entries.get(from)?.mayCall?.includes(to) ?? true);
+  }
+}
+
+function folded(text: string): string {
+  return text.trim().normalize('NFC').toLowerCase();
+}
