@@ -1,0 +1,154 @@
+import { join } from 'node:path';
+import { type RpcServer, serveRpc } from '../adapters/sockets/rpc.js';
+import type { RateHz } from '../audio/frame.js';
+import type { Config } from '../config/schema.js';
+import type { Clock, Timer } from '../core/clock.js';
+import { Counters } from '../core/counters.js';
+import type { Logger } from '../core/logger.js';
+import { engineNotifications, engineRequests } from '../protocol/engine-api.js';
+import { boardParts, type EngineParts } from './parts.js';
+import { Sessions } from './sessions.js';
+import { cardFault, Sound } from './sound.js';
+
+/** Without a station for so long nobody may talk on: its sessions are closed, its tone ends. */
+const STATION_GONE_MS = 5_000;
+
+export interface EngineOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The board's, unless others are given. */
+  readonly parts?: EngineParts;
+  /** Ends this process so that a hung card is freed; the supervisor starts another. */
+  readonly endProcess?: () => void;
+}
+
+export interface Engine {
+  /** Says goodbye to every far end, closes the cards, frees ports and socket. */
+  close(): Promise<void>;
+}
+
+/**
+ * The media process: sessions between the far ends and the two cards, on the order of the station's control socket,
+ * `media.sock` in the configuration's `run` folder.
+ *
+ * ```
+ *   microphone ──▶ Sound ──▶ Sessions ──▶ UDP
+ *   speaker ◀── mixer ◀──────── ┘ ◀────── UDP
+ *                 ▲ tones
+ *   station ◀─▶ media.sock
+ * ```
+ * @throws AppError `socket-taken`, `socket-failed`
+ */
+export async function startEngine(options: EngineOptions): Promise<Engine> {
+  const { config, clock, logger } = options;
+  const parts = options.parts ?? boardParts;
+  const endProcess = options.endProcess ?? endBySignal;
+  const rateHz: RateHz = config.audio.profile === 'fullband' ? 48_000 : 16_000;
+  let server: RpcServer<typeof engineNotifications> | null = null;
+  let stationGone: Timer | null = null;
+
+  const sound = new Sound({
+    parts,
+    captureDevice: config.audio.capture,
+    playbackDevice: config.audio.playback,
+    rateHz,
+    clock,
+    logger,
+    listener: {
+      frame: (frame) => sessions.frame(frame),
+      captureChanged: (open) => server?.notify('capture.changed', { open }),
+      cardChanged: (card, state) => {
+        const fault = cardFault(state);
+        if (fault === null) logger.info({ card, state: state.state }, 'the card changed');
+        else logger.warn({ card, ...fault }, 'the card is down; it is tried again');
+        server?.notify('card.changed', { card, state: state.state, fault });
+      },
+      mustRestart: () => {
+        logger.error({ card: 'capture' }, 'the microphone hangs and only a restart of this process frees it; ending');
+        endProcess();
+      },
+    },
+  });
+
+  const sessions: Sessions = new Sessions({
+    config,
+    rateHz,
+    parts,
+    clock,
+    logger,
+    mixer: sound.mixer,
+    listener: {
+      heard: (sessionId, afterMs) => server?.notify('session.heard', { sessionId, afterMs }),
+      silent: (sessionId, silent) => server?.notify('session.silent', { sessionId, silent }),
+      changed: () => sound.capture(sessions.wantMicrophone),
+    },
+  });
+
+  const stationLeft = (): void => {
+    if (server === null || server.clientCount > 0) return;
+    stationGone?.cancel();
+    stationGone = clock.after(STATION_GONE_MS, () => {
+      if (sessions.count > 0) logger.warn({ sessions: sessions.count }, 'the station is gone; its sessions are closed');
+      sound.stopTone();
+      void sessions.closeAll();
+    });
+  };
+
+  server = await serveRpc({
+    path: join(config.run, 'media.sock'),
+    requests: engineRequests,
+    notifications: engineNotifications,
+    handlers: {
+      'session.open': ({ sessionId }) => sessions.open(sessionId),
+      'session.start': async ({ sessionId, remote, ...agreement }) => {
+        await sessions.start(sessionId, remote, agreement);
+        return {};
+      },
+      'session.close': async ({ sessionId }) => ({ figures: await sessions.close(sessionId) }),
+      'tone.play': ({ tone }) => {
+        sound.playTone(tone);
+        return {};
+      },
+      'tone.stop': () => {
+        sound.stopTone();
+        return {};
+      },
+      'engine.status': () => ({
+        pid: process.pid,
+        ...sound.status(),
+        codec: { encoder: parts.encoderName, decoder: parts.decoderName, rateHz },
+        sessions: sessions.figures(),
+        memoryRssBytes: process.memoryUsage.rss(),
+      }),
+    },
+    onConnect: (peer) => {
+      stationGone?.cancel();
+      peer.onClose(stationLeft);
+    },
+    logger,
+    refused: new Counters<string>(),
+  }).catch(async (error) => {
+    await sessions.end();
+    throw error;
+  });
+  sound.open();
+
+  return {
+    close: async () => {
+      await sessions.end();
+      sound.close();
+      await server.close();
+      stationGone?.cancel();
+    },
+  };
+}
+
+/**
+ * `process.exit` waits for a capture thread that hangs in the driver; SIGTERM's default action does not. Whoever listens
+ * for SIGTERM would only close what can't be closed.
+ */
+function endBySignal(): void {
+  process.removeAllListeners('SIGTERM');
+  process.kill(process.pid, 'SIGTERM');
+}

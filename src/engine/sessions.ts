@@ -1,0 +1,185 @@
+import { randomBytes } from 'node:crypto';
+import { type UdpPort, UdpPortRange } from '../adapters/udp/udp-port.js';
+import type { AudioFrame, RateHz } from '../audio/frame.js';
+import type { Config } from '../config/schema.js';
+import type { Clock, Timer } from '../core/clock.js';
+import { AppError } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { FrameSource } from '../media/frame-source.js';
+import { MediaSession, type SessionAgreement } from '../media/media-session.js';
+import type { SessionFigures, Transport } from '../protocol/engine-api.js';
+import type { EngineParts } from './parts.js';
+
+/** A station talks with one far end, and may ring a few. */
+const MOST_SESSIONS = 8;
+const REFUSED_LOG_MS = 10_000;
+
+export interface SessionsListener {
+  heard(sessionId: string, afterMs: number): void;
+  silent(sessionId: string, isSilent: boolean): void;
+  /** What `wantMicrophone` says may have changed, or a source came to or left the mixer. */
+  changed(): void;
+}
+
+export interface SessionsOptions {
+  readonly config: Config;
+  readonly rateHz: RateHz;
+  readonly parts: EngineParts;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly mixer: { add(source: FrameSource): void; remove(source: FrameSource): void };
+  readonly listener: SessionsListener;
+}
+
+interface OpenSession {
+  readonly media: MediaSession;
+  readonly port: UdpPort;
+}
+
+export interface SessionOffer {
+  readonly local: Transport;
+  readonly ssrc: number;
+  readonly cname: string;
+}
+
+/** Every session with its UDP port. */
+export class Sessions {
+  readonly #options: SessionsOptions;
+  readonly #ports: UdpPortRange;
+  /** Random and short-lived, so that it names nobody (RFC 7022, 4.2). */
+  readonly #cname = randomBytes(12).toString('base64');
+  readonly #sessions = new Map<string, Promise<OpenSession>>();
+  readonly #open = new Map<string, OpenSession>();
+  #logTimer: Timer;
+  #refusedLogged = 0;
+
+  constructor(options: SessionsOptions) {
+    this.#options = options;
+    const { address, ports } = options.config.rtp;
+    this.#ports = new UdpPortRange({ address, from: ports.from, to: ports.to });
+    this.#logTimer = this.#logLater();
+  }
+
+  /** Some session sends what the microphone hears. */
+  get wantMicrophone(): boolean {
+    for (const { media } of this.#open.values()) if (media.isSending) return true;
+    return false;
+  }
+
+  get count(): number {
+    return this.#sessions.size;
+  }
+
+  /**
+   * Takes a port and an SSRC; for a session that is open already, gives what it has.
+   * @throws AppError `too-many-sessions`, `port-taken`, `address-absent`, `socket-failed`
+   */
+  async open(sessionId: string): Promise<SessionOffer> {
+    let opening = this.#sessions.get(sessionId);
+    if (opening === undefined) {
+      if (this.#sessions.size >= MOST_SESSIONS) {
+        throw new AppError('too-many-sessions', `${MOST_SESSIONS} sessions are open`, { remedy: 'Close one first' });
+      }
+      opening = this.#make(sessionId);
+      this.#sessions.set(sessionId, opening);
+      opening.then(
+        (session) => this.#open.set(sessionId, session),
+        () => this.#sessions.delete(sessionId),
+      );
+    }
+    const { media, port } = await opening;
+    return { local: { ...port.local }, ssrc: media.ssrc, cname: this.#cname };
+  }
+
+  /** @throws AppError `session-unknown` */
+  async start(sessionId: string, remote: Transport, agreement: SessionAgreement): Promise<void> {
+    const { media, port } = await this.#find(sessionId);
+    port.towards(remote);
+    media.start(agreement);
+    this.#options.listener.changed();
+  }
+
+  /** Says goodbye, frees the port. @throws AppError `session-unknown` */
+  async close(sessionId: string): Promise<SessionFigures> {
+    const { media, port } = await this.#find(sessionId);
+    const figures = media.figures(remoteOf(port));
+    if (!this.#open.delete(sessionId)) return figures;
+    this.#options.mixer.remove(media);
+    this.#options.listener.changed();
+    media.close();
+    await port.close();
+    this.#sessions.delete(sessionId);
+    return figures;
+  }
+
+  async closeAll(): Promise<void> {
+    await Promise.allSettled([...this.#sessions.keys()].map((sessionId) => this.close(sessionId)));
+  }
+
+  /** Ends the housekeeping as well. */
+  async end(): Promise<void> {
+    this.#logTimer.cancel();
+    await this.closeAll();
+  }
+
+  frame(frame: AudioFrame): void {
+    for (const { media } of this.#open.values()) media.frame(frame);
+  }
+
+  figures(): SessionFigures[] {
+    return [...this.#open.values()].map(({ media, port }) => media.figures(remoteOf(port)));
+  }
+
+  async #find(sessionId: string): Promise<OpenSession> {
+    const session = await this.#sessions.get(sessionId);
+    if (session === undefined) throw new AppError('session-unknown', `There is no session ${sessionId}`);
+    return session;
+  }
+
+  async #make(sessionId: string): Promise<OpenSession> {
+    const { config, rateHz, parts, clock, mixer, listener } = this.#options;
+    const decoder = await parts.decoder({ rateHz });
+    let port: UdpPort | null = null;
+    const media = new MediaSession({
+      sessionId,
+      ssrc: randomBytes(4).readUInt32BE(),
+      cname: this.#cname,
+      rateHz,
+      clock,
+      random: () => randomBytes(4).readUInt32BE() / 2 ** 32,
+      opus: config.opus,
+      createEncoder: (settings) => parts.encoder({ rateHz, settings }),
+      decoder,
+      playoutDelayMs: config.playout.delayMs,
+      listener: {
+        send: (datagram) => port?.send(datagram),
+        heard: (afterMs) => listener.heard(sessionId, afterMs),
+        silent: (isSilent) => listener.silent(sessionId, isSilent),
+      },
+    });
+    try {
+      port = await this.#ports.bind({ clock, refused: media.refused, listener: media });
+    } catch (error) {
+      media.close();
+      throw error;
+    }
+    mixer.add(media);
+    return { media, port };
+  }
+
+  /** One line for whatever was refused in the last 10 s, however much it was. */
+  #logLater(): Timer {
+    return this.#options.clock.after(REFUSED_LOG_MS, () => {
+      const refused = this.figures().map((figures) => ({ sessionId: figures.sessionId, faults: figures.refused }));
+      const total = refused.flatMap(({ faults }) => Object.values(faults)).reduce((sum, count) => sum + count, 0);
+      if (total > this.#refusedLogged) this.#options.logger.warn({ refused }, 'packets were refused');
+      this.#refusedLogged = total;
+      this.#logTimer = this.#logLater();
+    });
+  }
+}
+
+function remoteOf(port: UdpPort): Transport | null {
+  const { remote } = port;
+  return remote === null ? null : { address: remote.address, port: remote.port };
+}

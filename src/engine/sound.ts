@@ -1,0 +1,143 @@
+import type { AudioFrame, RateHz } from '../audio/frame.js';
+import type { AudioSink, CardState } from '../audio/ports.js';
+import type { Clock } from '../core/clock.js';
+import { errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import { LevelMeter } from '../media/level-meter.js';
+import { Mixer } from '../media/mixer.js';
+import { type ToneName, ToneSource } from '../media/tone.js';
+import type { EngineStatus } from '../protocol/engine-api.js';
+import type { EngineParts, Microphone } from './parts.js';
+
+export interface SoundListener {
+  /** 10 ms of the microphone. */
+  frame(frame: AudioFrame): void;
+  captureChanged(isOpen: boolean): void;
+  cardChanged(card: 'capture' | 'playback', state: CardState): void;
+  /** The microphone's card hangs; only the end of this process frees it. */
+  mustRestart(): void;
+}
+
+export interface SoundOptions {
+  readonly parts: EngineParts;
+  readonly captureDevice: string;
+  readonly playbackDevice: string;
+  readonly rateHz: RateHz;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly listener: SoundListener;
+}
+
+/**
+ * The two cards. The speaker is open all the time and plays what is in the mixer; the microphone is open only while
+ * somebody wants its frames.
+ */
+export class Sound {
+  readonly mixer: Mixer;
+  readonly #options: SoundOptions;
+  readonly #microphone: Microphone;
+  readonly #speaker: AudioSink;
+  readonly #captureLevel = new LevelMeter();
+  readonly #playbackLevel = new LevelMeter();
+  readonly #silence: Int16Array;
+  #tone: ToneSource | null = null;
+  #isCapturing = false;
+  #hasFailed = false;
+
+  constructor(options: SoundOptions) {
+    const { parts, rateHz, clock, logger } = options;
+    this.#options = options;
+    this.mixer = new Mixer(rateHz);
+    this.#silence = this.mixer.pull(0);
+    this.#microphone = parts.microphone({ device: options.captureDevice, rateHz, clock, logger });
+    this.#speaker = parts.speaker({ device: options.playbackDevice, rateHz, clock, logger });
+  }
+
+  open(): void {
+    this.#speaker.open({
+      pull: () => this.#pull(),
+      stateChanged: (state) => this.#options.listener.cardChanged('playback', state),
+    });
+  }
+
+  close(): void {
+    this.capture(false);
+    this.#speaker.close();
+  }
+
+  /** Opens or closes the microphone. */
+  capture(isWanted: boolean): void {
+    if (isWanted === this.#isCapturing) return;
+    this.#isCapturing = isWanted;
+    const { listener } = this.#options;
+    if (isWanted) {
+      listener.captureChanged(true);
+      this.#captureLevel.reset();
+      this.#microphone.open({
+        frame: (frame) => {
+          this.#captureLevel.frame(frame.samples);
+          listener.frame(frame);
+        },
+        stateChanged: (state) => {
+          listener.cardChanged('capture', state);
+          this.#checkRestart();
+        },
+      });
+    } else {
+      this.#microphone.close();
+      listener.captureChanged(false);
+      this.#checkRestart();
+    }
+  }
+
+  playTone(name: ToneName): void {
+    this.stopTone();
+    this.#tone = new ToneSource(name, this.#options.rateHz);
+    this.mixer.add(this.#tone);
+  }
+
+  stopTone(): void {
+    if (this.#tone !== null) this.mixer.remove(this.#tone);
+    this.#tone = null;
+  }
+
+  status(): Pick<EngineStatus, 'capture' | 'playback'> {
+    const { figures } = this.#speaker;
+    return {
+      capture: cardStatus(this.#microphone.format.device, this.#microphone.state, this.#captureLevel),
+      playback: {
+        ...cardStatus(this.#speaker.format.device, this.#speaker.state, this.#playbackLevel),
+        delayMs: this.#speaker.delayMs(),
+        xruns: figures.xruns,
+        starvedFrames: figures.starvedFrames,
+      },
+    };
+  }
+
+  #pull(): Int16Array {
+    try {
+      const frame = this.mixer.pull(this.#options.clock.nowMs());
+      this.#playbackLevel.frame(frame);
+      return frame;
+    } catch (error) {
+      // The speaker's thread must get a frame whatever happens; said once, since it would come 100 times a second.
+      if (!this.#hasFailed) this.#options.logger.error({ error: errorText(error) }, 'playing failed; silence instead');
+      this.#hasFailed = true;
+      return this.#silence;
+    }
+  }
+
+  #checkRestart(): void {
+    if (this.#microphone.mustRestart === true) this.#options.listener.mustRestart();
+  }
+}
+
+/** A card's fault as it crosses the control socket. */
+export function cardFault(state: CardState): { code: string; text: string } | null {
+  return state.state === 'down' ? { code: state.fault.code, text: errorText(state.fault) } : null;
+}
+
+function cardStatus(device: string, state: CardState, level: LevelMeter): EngineStatus['capture'] {
+  const isUp = state.state === 'up';
+  return { device, state: state.state, fault: cardFault(state), levelDbfs: isUp ? level.dbfs : null };
+}
