@@ -39,9 +39,9 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
     door: { pulseMs: plan.pulseMs },
     mqtt: {
       url: `mqtts://127.0.0.1:${plan.brokerPort}`,
-      ca: join(pki, 'ca.crt'),
-      cert: join(pki, `${id}.crt`),
-      key: join(pki, `${id}.key`),
+      ca: join(pki, 'ca.pem'),
+      cert: join(pki, 'clients', `${id}.pem`),
+      key: join(pki, 'clients', `${id}.pem`),
     },
     ...(isHost
       ? {
