@@ -26,7 +26,8 @@ const header = {
   seq: z.int().min(0).max(0xffff_ffff),
   callId,
   from: id,
-  to: id,
+  /** A station's id; in what a station writes also a number or a name of the directory. */
+  to: z.string().min(1).max(80),
 };
 
 export const DOOR_TTL_MOST_MS = 5_000;
