@@ -138,7 +138,10 @@ export class MqttLink {
     if (this.#client === null && this.#retry === null && !this.#closed) this.#connect();
   }
 
-  /** Kept over reconnects. Retained messages of the filter come again after each. A listener's exception is counted. */
+  /**
+   * Kept over reconnects; retained messages of the filter come again after each. Filters of one link must not overlap: a
+   * broker may send a message once for each that takes it in. A listener's exception is counted.
+   */
   subscribe(filter: string, listener: (message: LinkMessage) => void): void {
     this.#subscriptions.push({ filter, listener });
     if (this.#client?.connected === true) this.#subscribeAt(this.#client, [filter], () => {});
