@@ -1,0 +1,343 @@
+import { test } from 'tap';
+import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js';
+import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
+import { FRAME_MS, frameSamples } from '../src/audio/frame.js';
+import { ManualClock } from '../src/core/clock.js';
+import { MediaSession, type SessionAgreement } from '../src/media/media-session.js';
+import { Mixer } from '../src/media/mixer.js';
+import { SendPipeline } from '../src/media/send-pipeline.js';
+import { ToneSource } from '../src/media/tone.js';
+import { parseRtcp } from '../src/rtp/rtcp-parse.js';
+import { kindOfDatagram, parseRtp, type RtpPacket, writeRtp } from '../src/rtp/rtp-packet.js';
+import { seededRandom } from './support/random.js';
+
+const RATE_HZ = 16_000;
+const SAMPLES = frameSamples(RATE_HZ);
+const WAY_MS = 15;
+const agreement: SessionAgreement = {
+  sendPayloadType: 96,
+  receivePayloadType: 96,
+  peerWantsFec: true,
+  packetTimeMs: 20,
+  muted: false,
+};
+const opus = { bitrateBps: 24_000, complexity: 5, inbandFec: true, expectedLossPct: 20, packetTimeMs: 20 } as const;
+
+/** Something like speech: harmonics whose pitch and loudness change every 20 ms in ways that can't be foretold. */
+function voice(seed: number): (index: number) => Int16Array {
+  const random = seededRandom(seed);
+  let pitchHz = 120;
+  let loudness = 0.5;
+  let phase = 0;
+  return (index) => {
+    if (index % 2 === 0) {
+      pitchHz = 90 + random() * 160;
+      loudness = 0.1 + random() * 0.9;
+    }
+    return Int16Array.from({ length: SAMPLES }, () => {
+      phase += (2 * Math.PI * pitchHz) / RATE_HZ;
+      let value = 0;
+      for (let harmonic = 1; harmonic <= 8; harmonic++) value += Math.sin(harmonic * phase) / harmonic;
+      return value * loudness * 8_000;
+    });
+  };
+}
+
+/** Decides on the n-th RTP packet of a direction: how long it is under way, once, twice or not at all. */
+type Path = (index: number, datagram: Uint8Array) => readonly number[];
+const clean: Path = () => [WAY_MS];
+
+interface Party {
+  readonly session: MediaSession;
+  readonly sent: Uint8Array[];
+  readonly events: string[];
+}
+
+async function party(clock: ManualClock, seed: number, out: { path: Path; to: () => Party }): Promise<Party> {
+  const sent: Uint8Array[] = [];
+  const events: string[] = [];
+  let index = 0;
+  const session = new MediaSession({
+    sessionId: `session-${seed}`,
+    ssrc: seed,
+    cname: `cname-${seed}`,
+    rateHz: RATE_HZ,
+    clock,
+    random: seededRandom(seed),
+    opus,
+    createEncoder: (settings) => new DiscordOpusEncoder({ rateHz: RATE_HZ, settings }),
+    decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
+    playoutDelayMs: 40,
+    listener: {
+      send: (datagram) => {
+        sent.push(datagram);
+        const isRtp = kindOfDatagram(datagram) === 'rtp';
+        for (const wayMs of isRtp ? out.path(index++, datagram) : [WAY_MS]) {
+          clock.after(wayMs, () => out.to().session.datagram(datagram, clock.nowMs()));
+        }
+      },
+      heard: (afterMs) => events.push(`heard ${afterMs}`),
+      silent: (isSilent) => events.push(isSilent ? 'silent' : 'not silent'),
+    },
+  });
+  return { session, sent, events };
+}
+
+/** A call of two parties on a clock of its own; `b` hears `a` through `path`. */
+async function call(options: { path: Path; peerWantsFec?: boolean }) {
+  const clock = new ManualClock();
+  const both: Party[] = [];
+  const other = (index: number) => () => {
+    const found = both[index];
+    if (found === undefined) throw new Error('not yet');
+    return found;
+  };
+  const a = await party(clock, 11, { path: options.path, to: other(1) });
+  const b = await party(clock, 12, { path: clean, to: other(0) });
+  both.push(a, b);
+  for (const { session } of both) session.start({ ...agreement, peerWantsFec: options.peerWantsFec ?? true });
+  const speech = voice(1);
+  let frameIndex = 0;
+  const run = (ms: number, talk = true): Int16Array => {
+    const heard = new Int16Array((ms / FRAME_MS) * SAMPLES);
+    for (let i = 0; i < ms / FRAME_MS; i++) {
+      clock.advance(FRAME_MS);
+      const frame = { samples: speech(frameIndex++), rateHz: RATE_HZ, capturedAtMs: clock.nowMs() } as const;
+      if (talk) for (const { session } of both) session.frame(frame);
+      a.session.pull(clock.nowMs());
+      const pulled = b.session.pull(clock.nowMs());
+      if (pulled !== null) heard.set(pulled, i * SAMPLES);
+    }
+    return heard;
+  };
+  const close = () => {
+    for (const { session } of both) session.close();
+  };
+  return { clock, a, b, run, close };
+}
+
+const loseEveryTenth: Path = (index) => (index % 10 === 5 ? [] : [WAY_MS]);
+
+/** The payload says that it holds 63 frames of 20 ms, which no Opus packet may (RFC 6716, 3.2.5). */
+const breakEveryTenth: Path = (index, datagram) => {
+  if (index % 10 === 5) datagram.fill(0xff, 12);
+  return [WAY_MS];
+};
+
+test('a lost packet is made good from the next one, and heard better than concealed', async (t) => {
+  /** Energy of what differs from a call without loss, against the energy of that call. */
+  const damage = async (peerWantsFec: boolean) => {
+    const whole = await call({ path: clean, peerWantsFec });
+    const lossy = await call({ path: loseEveryTenth, peerWantsFec });
+    const [wanted, got] = [whole.run(8_000), lossy.run(8_000)];
+    const figures = lossy.b.session.figures(null);
+    t.match(figures, { lost: 40, fecDecoded: 40, concealed: 0, late: 0, duplicate: 0, refused: {} });
+    const energy = (samples: ArrayLike<number>) => Array.from(samples, (x) => x * x).reduce((sum, x) => sum + x, 0);
+    const ratio = energy(wanted.map((sample, i) => (sample - (got[i] ?? 0)) / 2)) / energy(wanted.map((x) => x / 2));
+    whole.close();
+    lossy.close();
+    return ratio;
+  };
+  const [withFec, without] = [await damage(true), await damage(false)];
+  t.ok(withFec < 0.75 * without, `${withFec.toFixed(3)} with FEC, ${without.toFixed(3)} without`);
+});
+
+test('two sessions over a lossy path: the figures add up, reports tell each side of the other', async (t) => {
+  const random = seededRandom(3);
+  const delivered = { lost: 0, doubled: 0 };
+  const { a, b, run, close, clock } = await call({
+    path: (index) => {
+      const draw = random();
+      const wayMs = WAY_MS + random() * 18;
+      // The last packets come through, so that the sequence numbers tell of all that was lost.
+      if (draw < 0.1 && index > 2 && index < 1_480) {
+        delivered.lost += 1;
+        return [];
+      }
+      if (draw > 0.98) delivered.doubled += 1;
+      return draw > 0.98 ? [wayMs, wayMs + 5] : [wayMs];
+    },
+  });
+  run(30_000);
+  clock.advance(100);
+  const [from, to] = [a.session.figures(null), b.session.figures({ address: '127.0.0.1', port: 4_000 })];
+  t.equal(from.sent, 1_500);
+  t.equal(to.received, 1_500 - delivered.lost + delivered.doubled);
+  t.equal(to.received + to.lost, from.sent);
+  t.match(to, { duplicate: delivered.doubled, remoteSsrc: 11, ssrc: 12, remote: { port: 4_000 }, refused: {} });
+  const madeGood = to.fecDecoded + to.concealed;
+  t.ok(Math.abs(madeGood - delivered.lost) <= 5, `${delivered.lost} lost, ${madeGood} made good`);
+  t.ok(to.fecDecoded > to.concealed && to.concealed > 0, `${to.fecDecoded} from FEC, ${to.concealed} concealed`);
+  t.ok(to.jitterMs > 2 && to.jitterMs < 12, `jitter ${to.jitterMs} ms`);
+  t.ok(to.playoutDelayMs > 20 && to.playoutDelayMs < 80, `playout ${to.playoutDelayMs} ms`);
+  t.ok(Math.abs((from.roundTripMs ?? 0) - 2 * WAY_MS) < 1, `round trip ${from.roundTripMs} ms`);
+  t.ok((from.remoteLost ?? 0) > 50 && (from.remoteJitterMs ?? 0) > 2, 'the far end reports its losses and jitter');
+  const heard = b.events.filter((event) => event.startsWith('heard'));
+  t.same(heard, [`heard ${to.firstAudioAfterMs}`], 'heard is told once');
+  t.ok((to.firstAudioAfterMs ?? 0) < 120, `${to.firstAudioAfterMs} ms`);
+
+  close();
+  const parsed = parseRtcp(a.sent.at(-1) ?? Buffer.alloc(0));
+  t.same(parsed.ok && parsed.packets.map((packet) => packet.type), ['sender-report', 'source-description', 'goodbye']);
+  const sent = a.sent.length;
+  clock.advance(60_000);
+  t.equal(a.sent.length, sent, 'nothing follows the goodbye');
+  t.equal(b.session.pull(clock.nowMs()), null);
+});
+
+test('muted: no audio, reports only; the timestamps tell of the pause; a far end that falls silent is named', async (t) => {
+  const { a, b, run, close } = await call({ path: clean });
+  run(1_000);
+  const rtp = () => a.sent.filter((datagram) => kindOfDatagram(datagram) === 'rtp');
+  const before = rtp().length;
+  a.session.start({ ...agreement, muted: true });
+  t.equal(a.session.isSending, false);
+  run(10_000);
+  t.equal(rtp().length, before);
+  t.ok(a.sent.length > before, 'reports go on');
+  t.notOk(b.events.includes('silent'), 'which show that it is there');
+  a.session.start(agreement);
+  run(1_000);
+  const [last, first] = [rtp()[before - 1], rtp()[before]].map((datagram) => parseRtp(datagram ?? Buffer.alloc(0)));
+  if (!last?.ok || !first?.ok) throw new Error('unreadable');
+  t.equal(first.packet.marker, true);
+  t.equal((first.packet.sequence - last.packet.sequence) & 0xffff, 1);
+  const pauseMs = ((first.packet.timestamp - last.packet.timestamp) >>> 0) / 48;
+  t.ok(Math.abs(pauseMs - 10_020) <= 20, `${pauseMs} ms`);
+
+  a.session.close();
+  run(9_000);
+  t.same(b.events.slice(1), ['silent']);
+  b.session.datagram(rtp()[0] ?? Buffer.alloc(0), 21_000);
+  t.same(b.events.slice(1), ['silent', 'not silent']);
+  close();
+});
+
+test('what a session refuses is counted by name, and never throws', async (t) => {
+  const { b, run, a, close } = await call({ path: clean });
+  run(500);
+  const sample = parseRtp(a.sent.find((datagram) => kindOfDatagram(datagram) === 'rtp') ?? Buffer.alloc(0));
+  if (!sample.ok) throw new Error('unreadable');
+  const rtp = (change: Partial<RtpPacket>) => b.session.datagram(writeRtp({ ...sample.packet, ...change }), 500);
+  rtp({ payloadType: 0 });
+  rtp({ ssrc: 12 });
+  rtp({ ssrc: 99 });
+  rtp({ ssrc: 98 });
+  b.session.datagram(Buffer.from('90600001000000000000000bbede0002', 'hex'), 500);
+  b.session.datagram(Buffer.from('80c9000900000001', 'hex'), 500);
+  b.session.datagram(Buffer.from([0]), 500);
+  b.session.datagram(Buffer.from('000100002112a442', 'hex'), 500);
+  t.same(b.session.figures(null).refused, {
+    'other-payload-type': 1,
+    'own-ssrc': 1,
+    'source-not-valid': 1,
+    'rtp-truncated-extension': 1,
+    'rtcp-length-past-end': 1,
+    'rtp-too-short': 1,
+    'rtp-wrong-version': 1,
+  });
+  t.ok(b.session.expects(writeRtp(sample.packet)));
+  t.notOk(b.session.expects(writeRtp({ ...sample.packet, ssrc: 5 })));
+  t.notOk(b.session.expects(writeRtp({ ...sample.packet, payloadType: 5 })));
+  close();
+
+  const broken = await call({ path: breakEveryTenth });
+  broken.run(2_000);
+  const figures = broken.b.session.figures(null);
+  t.equal(figures.refused['payload-invalid'], 10);
+  t.equal(figures.concealed, 10);
+  t.equal(figures.lost, 0);
+  broken.close();
+});
+
+test('the sender gathers packet times on a 48 kHz clock; a change of format keeps sequence and SSRC', async (t) => {
+  for (const [packetTimeMs, ticks] of [
+    [10, 480],
+    [20, 960],
+    [60, 2_880],
+  ] as const) {
+    const packets: RtpPacket[] = [];
+    const sizes: number[] = [];
+    let freed = 0;
+    const pipeline = new SendPipeline({
+      rateHz: RATE_HZ,
+      ssrc: 5,
+      sequence: 0xffff,
+      timestamp: 0xffffffff,
+      send: (datagram) => {
+        const parsed = parseRtp(datagram);
+        if (parsed.ok) packets.push(parsed.packet);
+      },
+      encoderFailed: () => {},
+    });
+    const encoder = {
+      encode: (samples: Int16Array) => {
+        sizes.push(samples.length);
+        return Buffer.from([1]);
+      },
+      free: () => {
+        freed += 1;
+      },
+    };
+    const push = (atMs: number) =>
+      pipeline.push({ samples: new Int16Array(SAMPLES), rateHz: RATE_HZ, capturedAtMs: atMs });
+    push(0);
+    t.same(packets, [], 'nothing before a format is agreed');
+    pipeline.use({ encoder, packetTimeMs, payloadType: 96 });
+    for (let i = 1; i <= 18; i++) push(i * FRAME_MS);
+    t.same(new Set(sizes), new Set([packetTimeMs * 16]));
+    t.equal(packets.length, Math.floor(180 / packetTimeMs));
+    t.match(packets[0], { marker: true, sequence: 0xffff, timestamp: 0xffffffff, payloadType: 96, ssrc: 5 });
+    t.match(packets[1], { marker: false, sequence: 0, timestamp: ticks - 1 });
+    pipeline.use({ encoder, packetTimeMs: 20, payloadType: 97 });
+    t.equal(freed, 1);
+    const next = packets.length;
+    for (let i = 19; i <= 20; i++) push(i * FRAME_MS);
+    t.match(packets[next], { payloadType: 97, sequence: (0xffff + next) & 0xffff });
+  }
+});
+
+test('tones have their cadence and pitch; the mixer sums with saturation', async (t) => {
+  const loudness = (source: ToneSource, ms: number) => {
+    const frames: number[] = [];
+    let crossings = 0;
+    let before = 0;
+    for (let i = 0; i < ms / FRAME_MS; i++) {
+      const frame = source.pull();
+      frames.push(Math.max(...frame));
+      for (const sample of frame) {
+        if (before < 0 && sample >= 0) crossings += 1;
+        before = sample;
+      }
+    }
+    return { frames, crossings };
+  };
+  const ringback = loudness(new ToneSource('ringback', RATE_HZ), 10_000);
+  t.ok(Math.abs(ringback.crossings - 2 * 425) <= 4, `${ringback.crossings} periods in 2 s of 425 Hz`);
+  t.ok(
+    ringback.frames.slice(2, 98).every((level) => level > 5_000) &&
+      ringback.frames.slice(100, 500).every((level) => level === 0),
+  );
+  const busy = loudness(new ToneSource('busy', RATE_HZ), 1_000);
+  t.ok(busy.frames.slice(2, 48).every((level) => level > 5_000) && busy.frames.slice(50).every((level) => level === 0));
+  const bell = loudness(new ToneSource('bell', 48_000), 3_000);
+  t.ok(Math.max(...bell.frames) > 10_000 && (bell.frames.at(-1) ?? 1) === 0, 'the bell dies away');
+
+  const mixer = new Mixer(RATE_HZ);
+  const source = (value: number | null) => ({
+    pull: () => (value === null ? null : new Int16Array(SAMPLES).fill(value)),
+  });
+  t.same(mixer.pull(0), new Int16Array(SAMPLES), 'silence');
+  const [loud, louder, negative] = [source(20_000), source(30_000), source(-32_000)];
+  mixer.add(loud);
+  mixer.add(source(null));
+  t.equal(mixer.pull(0)[0], 20_000);
+  mixer.add(louder);
+  t.equal(mixer.pull(0)[SAMPLES - 1], 32_767);
+  mixer.remove(loud);
+  mixer.add(negative);
+  t.equal(mixer.pull(0)[5], -2_000);
+  mixer.remove(louder);
+  mixer.add(source(-32_000));
+  t.equal(mixer.pull(0)[0], -32_768);
+});
