@@ -1,0 +1,210 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'tap';
+import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js';
+import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
+import { connectRpc } from '../src/adapters/sockets/rpc.js';
+import { frameSamples } from '../src/audio/frame.js';
+import type { AudioSinkListener, AudioSourceListener, CardState } from '../src/audio/ports.js';
+import { configSchema } from '../src/config/schema.js';
+import { ManualClock } from '../src/core/clock.js';
+import { AppError } from '../src/core/errors.js';
+import { silentLogger } from '../src/core/logger.js';
+import { startEngine } from '../src/engine/engine.js';
+import type { EngineParts } from '../src/engine/parts.js';
+import { engineNotifications, engineRequests } from '../src/protocol/engine-api.js';
+
+const RATE_HZ = 16_000;
+
+/** Cards that the test moves by hand. */
+function handCards() {
+  const microphone = { listener: null as AudioSourceListener | null, opened: 0, mustRestart: false };
+  const speaker = { listener: null as AudioSinkListener | null };
+  const closed: CardState = { state: 'closed' };
+  const up: CardState = { state: 'up' };
+  const parts: EngineParts = {
+    encoderName: DiscordOpusEncoder.engine,
+    decoderName: WasmOpusDecoder.engine,
+    microphone: ({ device, rateHz }) => ({
+      format: { device, rateHz },
+      get state() {
+        return microphone.listener === null ? closed : up;
+      },
+      get mustRestart() {
+        return microphone.mustRestart;
+      },
+      open: (listener) => {
+        microphone.listener = listener;
+        microphone.opened += 1;
+        listener.stateChanged(up);
+      },
+      close: () => {
+        microphone.listener = null;
+      },
+    }),
+    speaker: ({ device, rateHz }) => ({
+      format: { device, rateHz },
+      get state() {
+        return speaker.listener === null ? closed : up;
+      },
+      open: (listener) => {
+        speaker.listener = listener;
+        listener.stateChanged(up);
+      },
+      close: () => {
+        speaker.listener = null;
+      },
+      delayMs: () => 20,
+      figures: { xruns: 0, starvedFrames: 0 },
+    }),
+    encoder: (options) => new DiscordOpusEncoder(options),
+    decoder: (options) => WasmOpusDecoder.create(options),
+  };
+  return { microphone, speaker, parts };
+}
+
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (let tries = 0; tries < 2_000; tries++) {
+    if (await holds()) return;
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  throw new Error(`it never came to this: ${what}`);
+}
+
+/** An engine with its station's end of the control socket. */
+async function started(dir: string, id: string, clock: ManualClock, firstPort: number) {
+  const cards = handCards();
+  const run = join(dir, id);
+  const ended: string[] = [];
+  const engine = await startEngine({
+    config: configSchema.parse({
+      station: { id, name: id, site: 'home' },
+      board: 'none',
+      audio: { capture: `${id}-microphone`, playback: `${id}-speaker` },
+      rtp: { address: '127.0.0.1', ports: { from: firstPort, to: firstPort + 200 } },
+      mqtt: { url: 'mqtts://127.0.0.1:1', ca: 'none', cert: 'none', key: 'none' },
+      state: run,
+      run,
+    }),
+    clock,
+    logger: silentLogger,
+    parts: cards.parts,
+    endProcess: () => ended.push('ended'),
+  });
+  const told: string[] = [];
+  const connect = () =>
+    connectRpc({
+      path: join(run, 'media.sock'),
+      requests: engineRequests,
+      notifications: engineNotifications,
+      onNotification: (name, params) => told.push(`${name} ${JSON.stringify(params)}`),
+      onClose: () => told.push('closed'),
+      timeoutMs: 5_000,
+    });
+  return { ...cards, engine, station: await connect(), connect, told, ended };
+}
+
+const agreement = {
+  sendPayloadType: 96,
+  receivePayloadType: 96,
+  peerWantsFec: true,
+  packetTimeMs: 20,
+  muted: false,
+} as const;
+
+test('two engines talk: sessions, cards, tones, and nobody talks on when the station is gone', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-engine-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const clock = new ManualClock();
+  const door = await started(dir, 'door', clock, 42_000);
+  const indoor = await started(dir, 'indoor', clock, 42_300);
+  const sessionId = 'session-1';
+  const statusOf = (one: typeof door) => one.station.call('engine.status', {});
+
+  const [from, to] = [
+    await door.station.call('session.open', { sessionId }),
+    await indoor.station.call('session.open', { sessionId }),
+  ];
+  t.same(await door.station.call('session.open', { sessionId }), from, 'opening again gives the same');
+  t.equal(door.microphone.opened, 0, 'an open session opens no microphone');
+  await door.station.call('session.start', { sessionId, remote: to.local, ...agreement });
+  await indoor.station.call('session.start', { sessionId, remote: from.local, ...agreement, muted: true });
+  t.equal(indoor.microphone.opened, 0, 'nor does one that is muted');
+  await until('the microphone is told', () => door.told.includes('capture.changed {"open":true}'));
+
+  let loudest = 0;
+  for (let i = 0; i < 100; i++) {
+    clock.advance(10);
+    const at = i * frameSamples(RATE_HZ);
+    const samples = Int16Array.from({ length: frameSamples(RATE_HZ) }, (_, k) => 8_000 * Math.sin(0.2 * (at + k)));
+    door.microphone.listener?.frame({ samples, rateHz: RATE_HZ, capturedAtMs: clock.nowMs() });
+    const packets = Math.floor((i + 1) / 2);
+    await until(
+      'the packet came',
+      async () => ((await statusOf(indoor)).sessions[0]?.received ?? 0) >= (packets > 1 ? packets : 0),
+    );
+    loudest = Math.max(loudest, ...(indoor.speaker.listener?.pull() ?? []));
+  }
+  t.ok(loudest > 4_000, `heard, ${loudest} at the loudest`);
+  await until('it is told', () => indoor.told.some((line) => line.startsWith('session.heard')));
+  const status = await statusOf(indoor);
+  t.match(status, {
+    pid: process.pid,
+    capture: { device: 'indoor-microphone', state: 'closed', fault: null, levelDbfs: null },
+    playback: { device: 'indoor-speaker', state: 'up', delayMs: 20 },
+    codec: { encoder: '@discordjs/opus', decoder: 'libopus-wasm', rateHz: RATE_HZ },
+    sessions: [{ sessionId, received: 50, lost: 0, concealed: 0, remoteSsrc: from.ssrc, ssrc: to.ssrc }],
+  });
+  t.ok((status.playback.levelDbfs ?? -96) > -30);
+
+  await indoor.station.call('tone.play', { tone: 'busy' });
+  for (let i = 0; i < 40; i++) indoor.speaker.listener?.pull();
+  t.ok(Math.max(...(indoor.speaker.listener?.pull() ?? [])) > 5_000, 'a tone sounds');
+  await indoor.station.call('tone.stop', {});
+  t.equal(Math.max(...(indoor.speaker.listener?.pull() ?? [])), 0);
+
+  await t.rejects(door.station.call('session.close', { sessionId: 'session-9' }), { code: 'session-unknown' });
+  for (let i = 2; i <= 8; i++) await door.station.call('session.open', { sessionId: `session-${i}` });
+  await t.rejects(door.station.call('session.open', { sessionId: 'session-9' }), AppError);
+
+  const { figures } = await door.station.call('session.close', { sessionId });
+  t.match(figures, { sent: 50, refused: {} });
+  await until('the microphone is closed', () => door.told.includes('capture.changed {"open":false}'));
+  t.equal(door.microphone.listener, null);
+
+  // The indoor station dies with its session open, and comes back.
+  await indoor.station.call('session.start', { sessionId, remote: from.local, ...agreement });
+  t.not(indoor.microphone.listener, null);
+  indoor.station.close();
+  const again = await indoor.connect();
+  clock.advance(6_000);
+  t.equal(
+    (await again.call('engine.status', {})).sessions.length,
+    1,
+    'a station that comes back in time finds its session',
+  );
+  again.close();
+  await until('its end is seen', () => {
+    clock.advance(1_000);
+    return indoor.microphone.listener === null;
+  });
+  const last = await indoor.connect();
+  await until('the session is closed', async () => (await last.call('engine.status', {})).sessions.length === 0);
+
+  // A card that hangs takes the process with it; the supervisor starts another.
+  await last.call('session.open', { sessionId });
+  await last.call('session.start', { sessionId, remote: from.local, ...agreement });
+  t.same(indoor.ended, []);
+  indoor.microphone.mustRestart = true;
+  const fault = new AppError('card-hung', 'the card hangs');
+  indoor.microphone.listener?.stateChanged({ state: 'down', fault });
+  t.same(indoor.ended, ['ended']);
+  indoor.microphone.mustRestart = false;
+
+  await Promise.all([door.engine.close(), indoor.engine.close()]);
+  t.same([door.speaker.listener, indoor.speaker.listener, indoor.microphone.listener], [null, null, null]);
+  await until('the stations are cut off', () => door.told.includes('closed') && indoor.told.includes('closed'));
+  const second = await started(dir, 'door', clock, 42_000);
+  await second.engine.close();
+});
