@@ -1,5 +1,6 @@
 import type { AudioFrame, RateHz } from '../audio/frame.js';
 import type { AudioDecoder, AudioEncoder, OpusEncoderSettings } from '../codec/codec.js';
+import { opusCarriesFec } from '../codec/opus-packet.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { FixedDelayJitterBuffer } from '../playout/fixed-delay.js';
@@ -112,6 +113,7 @@ export class MediaSession implements FrameSource {
       rateHz,
       jitterBuffer: this.#jitterBuffer,
       decoder: options.decoder,
+      carriesFec: opusCarriesFec,
       heard: () => {
         this.#firstAudioAfterMs = clock.nowMs() - this.#openedMs;
         listener.heard(this.#firstAudioAfterMs);

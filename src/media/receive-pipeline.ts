@@ -12,6 +12,8 @@ export interface ReceivePipelineOptions {
   readonly jitterBuffer: JitterBuffer;
   /** Freed by the pipeline. */
   readonly decoder: AudioDecoder;
+  /** Whether a payload says something of the packet before it. */
+  readonly carriesFec: (payload: Uint8Array) => boolean;
   /** The first packet of the far end was decoded. */
   heard(): void;
   /** A payload that the decoder refused was concealed. */
@@ -104,6 +106,7 @@ export class ReceivePipeline implements FrameSource {
         return block;
       }
       case 'fec': {
+        if (!this.#options.carriesFec(decision.nextPayload)) return this.#conceal();
         const block = decoder.decodeFec(decision.nextPayload, this.#packetSamples);
         this.#fecDecoded += 1;
         return block;

@@ -11,6 +11,8 @@ export interface RemoteSourceListener {
 }
 
 interface Held {
+  /** What it counts as if it is not confirmed. */
+  readonly fault: SourceFault;
   readonly packet: RtpPacket;
   readonly arrivalMs: number;
 }
@@ -55,7 +57,8 @@ export class RemoteSource {
     switch (statistics?.packet(packet.sequence, packet.timestamp, arrivalMs)) {
       case 'probation':
       case 'jump':
-        this.#hold({ packet, arrivalMs }, isCurrent ? 'sequence-jump' : 'source-not-valid');
+        this.#dropHeld();
+        this.#held = { packet, arrivalMs, fault: isCurrent ? 'sequence-jump' : 'source-not-valid' };
         break;
       case 'restarted':
         this.#release(packet);
@@ -66,6 +69,7 @@ export class RemoteSource {
           this.#takeOver();
           this.#release(packet);
         }
+        this.#dropHeld();
         this.#listener.deliver(packet, arrivalMs);
         break;
     }
@@ -85,9 +89,9 @@ export class RemoteSource {
     this.#candidate = null;
   }
 
-  #hold(held: Held, fault: SourceFault): void {
-    if (this.#held !== null) this.#listener.refused(fault);
-    this.#held = held;
+  #dropHeld(): void {
+    if (this.#held !== null) this.#listener.refused(this.#held.fault);
+    this.#held = null;
   }
 
   /** Hands on the packet that was held for `packet`'s confirmation. */
