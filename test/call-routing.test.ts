@@ -99,3 +99,25 @@ test('calls are forgotten in time, and are bounded', async (t) => {
   t.equal(told(table, 'door', 'invite'), 'door>panel');
   t.equal(table.size, 1);
 });
+
+test('live calls are taken up by the next run', async (t) => {
+  const { clock, routing: table } = routing();
+  told(table, 'door', 'invite');
+  told(table, 'door', 'invite', { callId: 'call-0002' });
+  told(table, 'panel', 'answer', { callId: 'call-0002' });
+  clock.advance(10_000);
+  t.same(
+    table.live().map(({ callId, answered, leftMs }) => [callId, answered, leftMs]),
+    [
+      ['call-0001', false, 35_000],
+      ['call-0002', true, 25 * 3_600_000 - 10_000],
+    ],
+  );
+  const { clock: later, routing: next } = routing();
+  next.restore([...table.live(), { callId: 'call-0003', caller: 'door', callee: 'gone', answered: true, leftMs: 1 }]);
+  t.equal(next.size, 2, 'but none of a station that left the directory');
+  t.equal(told(next, 'door', 'bye', { callId: 'call-0002' }), 'door>panel');
+  t.equal(told(next, 'attic', 'bye'), 'drop not-a-party');
+  later.advance(35_000);
+  t.equal(told(next, 'panel', 'answer'), 'drop no-such-call');
+});

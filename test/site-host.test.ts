@@ -12,6 +12,7 @@ import { ManualClock, systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { type CallMessage, callMessageSchema } from '../src/protocol/call-message.js';
 import { topic } from '../src/protocol/topics.js';
+import { RoutingJournal } from '../src/station/routing-journal.js';
 import { SiteHost } from '../src/station/site-host.js';
 import { DIRECTORY, freePort, type Heard, Site, until } from './support/site.js';
 
@@ -174,6 +175,19 @@ test('the switchboard routes a call, and nothing else', async (t) => {
   );
   await panel.say({ ...header, type: 'answer', sdp: 'v=0' });
   t.match(await next(door), { type: 'answer', from: 'panel', to: 'door' });
+
+  const journal = (): string => readFileSync(join(site.dir, 'switchboard.json'), 'utf8');
+  await until(() => journal().includes('"answered":true'));
+  t.match(JSON.parse(journal()), { calls: [{ callId: 'call-0001', caller: 'door', callee: 'panel' }] });
+  writeFileSync(join(site.dir, 'damaged.json'), '{"v":1,"calls":[{');
+  for (const [name, kept] of [
+    ['switchboard', 1],
+    ['damaged', 0],
+    ['none', 0],
+  ] as const) {
+    const path = join(site.dir, `${name}.json`);
+    t.equal(new RoutingJournal({ path, logger: silentLogger }).read().length, kept, `journal: ${name}`);
+  }
 
   const refusals: [to: string, reason: string, from: string][] = [
     ['panel', 'not-allowed', 'panel'],

@@ -34,7 +34,17 @@ interface RoutedCall {
   expiresAtMs: number;
 }
 
-const MOST_CALLS = 512;
+/** A call as it is kept over a restart. */
+export interface LiveCall {
+  readonly callId: string;
+  readonly caller: string;
+  readonly callee: string;
+  readonly answered: boolean;
+  /** Until it is forgotten. */
+  readonly leftMs: number;
+}
+
+const MOST_CALLS = 100;
 /** Of one station, as caller. */
 const MOST_CALLS_OUT = 8;
 /** An unanswered call is forgotten so long after its ringing must have ended. */
@@ -53,6 +63,7 @@ export class CallRouting {
   readonly #clock: Clock;
   readonly #calls = new Map<string, RoutedCall>();
   readonly #online = new Set<string>();
+  #changes = 0;
 
   constructor(options: { directory: Directory; clock: Clock }) {
     this.#directory = options.directory;
@@ -62,6 +73,31 @@ export class CallRouting {
   /** Calls that are remembered. */
   get size(): number {
     return this.#calls.size;
+  }
+
+  /** Counts up with every change of what `live` gives. */
+  get changes(): number {
+    return this.#changes;
+  }
+
+  live(): LiveCall[] {
+    const nowMs = this.#clock.nowMs();
+    return [...this.#calls].map(([callId, { caller, callee, answered, expiresAtMs }]) => ({
+      callId,
+      caller,
+      callee,
+      answered,
+      leftMs: Math.max(0, expiresAtMs - nowMs),
+    }));
+  }
+
+  /** Takes up the calls of an earlier run whose parties are still in the directory. */
+  restore(calls: readonly LiveCall[]): void {
+    for (const { callId, caller, callee, answered, leftMs } of calls.slice(0, MOST_CALLS)) {
+      if (!this.#directory.has(caller) || !this.#directory.has(callee)) continue;
+      const expiresAtMs = this.#clock.nowMs() + Math.min(leftMs, ANSWERED_MOST_MS);
+      this.#calls.set(callId, { caller, callee, answered, expiresAtMs });
+    }
   }
 
   setOnline(station: string, online: boolean): void {
@@ -81,8 +117,12 @@ export class CallRouting {
     if (message.type === 'answer' && !call.answered) {
       call.answered = true;
       call.expiresAtMs = this.#clock.nowMs() + ANSWERED_MOST_MS;
+      this.#changes += 1;
     }
-    if (ENDS.has(message.type)) this.#calls.delete(message.callId);
+    if (ENDS.has(message.type)) {
+      this.#calls.delete(message.callId);
+      this.#changes += 1;
+    }
     const to = sender === call.caller ? call.callee : call.caller;
     return { kind: 'forward', message: { ...message, from: sender, to } };
   }
@@ -104,6 +144,7 @@ export class CallRouting {
     if (this.#calls.size >= MOST_CALLS) return { kind: 'drop', fault: 'call-table-full' };
     const expiresAtMs = this.#clock.nowMs() + (message.ringMs ?? 0) + RING_GRACE_MS;
     this.#calls.set(message.callId, { caller, callee, answered: false, expiresAtMs });
+    this.#changes += 1;
     return { kind: 'forward', message: { ...message, from: caller, to: callee } };
   }
 

@@ -10,7 +10,7 @@ import type { Logger } from '../core/logger.js';
 import { Switchboard } from './switchboard.js';
 
 export interface SiteHostOptions {
-  /** `config.state`: gets the folders `pki` and `broker`. */
+  /** `config.state`: gets the folders `pki` and `broker`, and `switchboard.json`. */
   readonly dir: string;
   readonly site: string;
   readonly listen: { readonly address: string; readonly port: number };
@@ -63,7 +63,8 @@ export class SiteHost {
     const url = `mqtts://${reachable(listen.address)}:${listen.port}`;
     const pem = { ca: await readFile(own.ca), cert: await readFile(own.cert), key: await readFile(own.key) };
     const link = new MqttLink({ url, ...pem, clientId: SWITCHBOARD_ID, clock, logger });
-    const switchboard = new Switchboard({ link, site, stations, clock, logger });
+    const journalPath = join(dir, 'switchboard.json');
+    const switchboard = new Switchboard({ link, site, stations, journalPath, clock, logger });
     link.start();
     return new SiteHost({ broker, switchboard, pki, link });
   }
@@ -80,6 +81,7 @@ export class SiteHost {
   /** Within a second and a half. */
   async close(): Promise<void> {
     await this.#link.close();
+    await this.switchboard.settled();
     await this.broker.stop();
   }
 }

@@ -10,6 +10,7 @@ import { RateLimit } from '../core/rate-limit.js';
 import { type CallMessage, type CallMessageType, callMessageSchema, parseBody } from '../protocol/call-message.js';
 import { PRESENCE_PATH, presenceSchema } from '../protocol/presence.js';
 import { parseTopic, type TopicAddress, topic } from '../protocol/topics.js';
+import { RoutingJournal } from './routing-journal.js';
 
 export type SwitchboardRefusal =
   | RoutingFault
@@ -56,6 +57,7 @@ export class Switchboard {
   readonly #floods = new Map<string, RateLimit>();
   /** What was not routed, by class of fault. */
   readonly refused = new Counters<SwitchboardRefusal>();
+  readonly #journal: RoutingJournal;
   #routed = 0;
 
   /** @param options.link under the switchboard's identity; to be started by its owner */
@@ -63,6 +65,8 @@ export class Switchboard {
     link: MqttLink;
     site: string;
     stations: Readonly<Record<string, DirectoryEntry>>;
+    /** File in which live calls outlast a restart. */
+    journalPath: string;
     clock: Clock;
     logger: Logger;
   }) {
@@ -71,6 +75,8 @@ export class Switchboard {
     this.#logger = options.logger;
     this.#warnings = new RateLimit({ most: 5, perMs: 10_000, clock: options.clock });
     this.#routing = new CallRouting({ directory: new Directory(options.stations), clock: options.clock });
+    this.#journal = new RoutingJournal({ path: options.journalPath, logger: options.logger });
+    this.#routing.restore(this.#journal.read());
     for (const station of Object.keys(options.stations)) {
       this.#floods.set(station, new RateLimit({ most: MOST_PER_SECOND, perMs: 1_000, clock: options.clock }));
     }
@@ -83,6 +89,11 @@ export class Switchboard {
   /** `calls`: live now; `routed`: messages since the start. */
   figures(): { calls: number; routed: number; refused: Partial<Record<SwitchboardRefusal, number>> } {
     return { calls: this.#routing.size, routed: this.#routed, refused: this.refused.all() };
+  }
+
+  /** Resolves when the journal is on disk; close the link first. */
+  async settled(): Promise<void> {
+    await this.#journal.settled();
   }
 
   #presence(message: LinkMessage): void {
@@ -103,7 +114,9 @@ export class Switchboard {
       return;
     }
     const { callId, to } = read.value;
+    const before = this.#routing.changes;
     const decision = this.#routing.route(address.station, read.value);
+    if (this.#routing.changes !== before) this.#journal.note(this.#routing.live());
     if (decision.kind === 'drop') this.#refuse(decision.fault, message.topic);
     else if (decision.kind === 'forward') this.#deliver(decision.message);
     else {

@@ -1,10 +1,10 @@
-import { createHmac } from 'node:crypto';
 import { connect, type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
 import { Counters } from '../../core/counters.js';
 import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
+import { endClient, ownClientId } from './client.js';
 import { isProtocolRefusal, linkFault } from './link-fault.js';
 import { type SendPriority, SendQueue, type Waiting } from './send-queue.js';
 import { isTopicName, matchesFilter } from './topic-filter.js';
@@ -388,28 +388,6 @@ export class MqttLink {
   }
 }
 
-/**
- * A client id that nobody else at the broker can name, so that nobody can take our session over; the same after a restart,
- * so that we can: an old session's will is then said before our new presence, not after it.
- */
-function ownClientId(name: string, key: string | Buffer | undefined): string {
-  if (key === undefined) return name;
-  return `${name}-${createHmac('sha256', key).update(name).digest('hex').slice(0, 16)}`;
-}
-
 function linkClosed(): AppError {
   return new AppError('link-closed', 'The connection to the broker was closed on purpose');
-}
-
-/** DISCONNECT, then the socket's end; within 300 ms. */
-function endClient(client: MqttClient, clock: Clock): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      force.cancel();
-      client.stream.destroy();
-      resolve();
-    };
-    const force = clock.after(300, done);
-    client.end(!client.connected, {}, done);
-  });
 }
