@@ -136,7 +136,7 @@ test('a lost packet is made good from the next one, and heard better than concea
     t.equal(figures.fecDecoded + figures.concealed, 40);
     t.ok(peerWantsFec ? figures.fecDecoded > 25 : figures.fecDecoded === 0, `${figures.fecDecoded} from FEC`);
     const energy = (samples: ArrayLike<number>) => Array.from(samples, (x) => x * x).reduce((sum, x) => sum + x, 0);
-    const ratio = energy(wanted.map((sample, i) => (sample - (got[i] ?? 0)) / 2)) / energy(wanted.map((x) => x / 2));
+    const ratio = energy(Array.from(wanted, (sample, i) => sample - (got[i] ?? 0))) / energy(wanted);
     whole.close();
     lossy.close();
     return ratio;
@@ -216,6 +216,7 @@ test('two sessions over a lossy path: the figures add up, reports tell each side
   close();
   const parsed = parseRtcp(a.sent.at(-1) ?? Buffer.alloc(0));
   t.same(parsed.ok && parsed.packets.map((packet) => packet.type), ['sender-report', 'source-description', 'goodbye']);
+  t.match(parsed.ok && parsed.packets.at(-1), { ssrcs: [11] });
   const sent = a.sent.length;
   clock.advance(60_000);
   t.equal(a.sent.length, sent, 'nothing follows the goodbye');

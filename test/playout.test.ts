@@ -110,6 +110,16 @@ test('a stream that stops and comes again begins with the same delay', async (t)
   t.equal(played.split(' ').indexOf('3'), (400 + 40) / PACKET_MS, 'as long after its arrival as the first');
 });
 
+test('a long outage leaves room for what comes after it', async (t) => {
+  const buffer = new FixedDelayJitterBuffer({ delayMs: 1_000, clockRateHz: 48_000 });
+  buffer.insert(packet(0), 0);
+  for (let nowMs = 0; nowMs < 2_400; nowMs += PACKET_MS) buffer.pull(nowMs);
+  const results = Array.from({ length: 50 }, (_, i) => buffer.insert(packet(120 + i), 2_400 + i * PACKET_MS));
+  t.same(new Set(results), new Set(['queued']));
+  t.equal(buffer.pull(3_399).kind, 'wait');
+  t.same(buffer.pull(3_400), { kind: 'play', payload: packet(120).payload });
+});
+
 test('a restarted sender is followed: another SSRC at once, another sequence with its second packet', async (t) => {
   const buffer = new FixedDelayJitterBuffer({ delayMs: 0, clockRateHz: 48_000 });
   t.equal(buffer.insert(packet(100), 0), 'queued');

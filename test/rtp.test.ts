@@ -182,6 +182,10 @@ test('reception: probation, loss, wrap, reordering, restart, jitter', async (t) 
   t.same([statistics.received, statistics.expected, statistics.lost], [10, 13, 3], 'what was before is kept');
   t.equal(statistics.report(0).cumulativeLost, 0);
 
+  const wrapping = new ReceptionStatistics({ ssrc: 1, clockRateHz: 48_000 });
+  for (const sequence of [65_535, 0, 1]) wrapping.packet(sequence, 0, 0);
+  t.same([wrapping.received, wrapping.expected], [3, 3], 'a probation across the wrap');
+
   const steady = new ReceptionStatistics({ ssrc: 1, clockRateHz: 48_000 });
   for (let i = 0; i < 400; i++) steady.packet(i, (0xffff0000 + i * 960) >>> 0, i * 20 + (i % 2) * 8);
   t.ok(Math.abs(steady.jitterMs - 8) < 0.1, `every transit differs from the last by 8 ms: ${steady.jitterMs}`);
