@@ -1,0 +1,366 @@
+import { randomUUID } from 'node:crypto';
+import {
+  type Call,
+  type CallEffect,
+  type CallEvent,
+  type CallTone,
+  judgeInvite,
+  placeCall,
+  receiveInvite,
+  type Transition,
+  transition,
+} from '../call/call.js';
+import { type AudioDescription, parseSdp, writeSdp } from '../call/sdp.js';
+import type { Config } from '../config/schema.js';
+import type { Clock, Timer } from '../core/clock.js';
+import { Counters } from '../core/counters.js';
+import { AppError, errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { CallMessage } from '../protocol/call-message.js';
+import type { SessionFigures } from '../protocol/engine-api.js';
+import type { CallView } from '../protocol/station-api.js';
+import { CallMedia } from './call-media.js';
+import type { EngineClient } from './engine-client.js';
+import type { CallMessageContent, Signalling } from './signalling.js';
+
+/** The messages that make, change and end calls; the door's have their own control. */
+export type ControlMessage = Exclude<CallMessage, { type: `door-${string}` }>;
+
+interface Line {
+  call: Call;
+  readonly media: CallMedia;
+  timer: Timer | undefined;
+  /** When the state was entered: milliseconds since 1970. */
+  sinceMs: number;
+  /** Whether the peer has spoken; until then it is called what this side dialled. */
+  isPeerKnown: boolean;
+  figures: Promise<SessionFigures | null>;
+}
+
+const MOST_LINES = 16;
+const BUSY_TONE_MS = 1_500;
+const ENGINE_PATIENCE_MS = 3_000;
+/** A media process that restarts in mid-call is given this long. */
+const ENGINE_RESTART_MS = 15_000;
+
+/** Drives the calls of this station, one at a time: what the state machine says, it does by MQTT, media process and clock. */
+export class CallControl {
+  /** What was refused or ignored, by why. */
+  readonly refused = new Counters<string>();
+  readonly #config: Config;
+  readonly #signalling: Signalling;
+  readonly #engine: EngineClient;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
+  readonly #lines = new Map<string, Line>();
+  #toneEnd: Timer | undefined;
+
+  constructor(options: {
+    config: Config;
+    signalling: Signalling;
+    engine: EngineClient;
+    clock: Clock;
+    logger: Logger;
+    /** A call is new, or in another state; `figures` resolve when an ended call's media is closed (null before). */
+    onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
+  }) {
+    this.#config = options.config;
+    this.#signalling = options.signalling;
+    this.#engine = options.engine;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#onChange = options.onChange;
+  }
+
+  /** The call that lives, if one does. */
+  get current(): Call | undefined {
+    return this.#current()?.call;
+  }
+
+  /** The calls of late, newest last. */
+  views(): CallView[] {
+    return [...this.#lines.values()].map(viewOf);
+  }
+
+  /** @throws AppError `line-busy` while another call lives */
+  place(target: string): string {
+    const current = this.current;
+    if (current !== undefined) {
+      throw new AppError('line-busy', `a call with ${current.peerName} lives`, { remedy: 'Hang it up first' });
+    }
+    const callId = randomUUID();
+    this.#add(placeCall({ callId, peer: target, peerName: target, ...this.#times() }));
+    return callId;
+  }
+
+  /** @throws AppError `no-call` where none rings here */
+  answer(callId?: string): string {
+    return this.#local(callId, { on: 'answer' }, (call) => call.state === 'ringing-in');
+  }
+
+  /** @throws AppError `no-call` where none rings here */
+  reject(callId?: string): string {
+    return this.#local(callId, { on: 'reject' }, (call) => call.state === 'ringing-in');
+  }
+
+  /** @throws AppError `no-call` where none lives */
+  hangUp(callId?: string): string {
+    return this.#local(callId, { on: 'hang-up' }, () => true);
+  }
+
+  /** Of an ended call. */
+  async figures(callId: string): Promise<SessionFigures | null> {
+    return (await this.#lines.get(callId)?.figures) ?? null;
+  }
+
+  /** A message of the peer, read and checked for form. Never throws. */
+  take(message: ControlMessage): void {
+    if (message.type === 'invite') {
+      this.#invited(message);
+      return;
+    }
+    const line = this.#lines.get(message.callId);
+    if (line === undefined) {
+      this.refused.count('unknown-call');
+      // The peer believes in a call that this station has forgotten.
+      if (message.type === 'answer' || message.type === 'update') {
+        this.#say(message.callId, message.from, { type: 'bye', reason: 'no-such-call' });
+      }
+      return;
+    }
+    if (!this.#isPeer(line, message)) {
+      this.refused.count('wrong-peer');
+      return;
+    }
+    const { id, seq } = message;
+    switch (message.type) {
+      case 'ringing':
+        this.#dispatch(line, { on: 'peer-ringing', id, seq });
+        return;
+      case 'reject':
+      case 'bye':
+        this.#dispatch(line, { on: `peer-${message.type}`, id, seq, reason: message.reason });
+        return;
+      case 'answer':
+      case 'update': {
+        const remote = this.#read(message.sdp, message.callId);
+        if (remote !== undefined) {
+          this.#dispatch(line, { on: `peer-${message.type}`, id, seq, remote });
+          return;
+        }
+        if (message.type === 'answer') this.#dispatch(line, { on: 'media-failed' });
+      }
+    }
+  }
+
+  /** Something happened to the media or the peer of the call that lives. */
+  happened(event: Extract<CallEvent, { on: 'media-lost' | 'peer-lost' }>): void {
+    const line = this.#current();
+    if (line === undefined || (event.on === 'media-lost' && line.call.media === 'none')) return;
+    this.#dispatch(line, event);
+  }
+
+  heard(callId: string): void {
+    const line = this.#lines.get(callId);
+    if (line !== undefined) this.#dispatch(line, { on: 'media-heard' });
+  }
+
+  /** Ends what lives; resolves when its media is closed. */
+  async close(reason: string): Promise<void> {
+    const line = this.#current();
+    if (line !== undefined) this.#dispatch(line, { on: 'hang-up', reason });
+    this.#toneEnd?.cancel();
+    this.#engine.setTone(null);
+    await line?.figures;
+  }
+
+  #invited(message: Extract<ControlMessage, { type: 'invite' }>): void {
+    const { callId, from, id, seq } = message;
+    const current = this.#current();
+    const verdict = this.#lines.has(callId) ? 'known' : judgeInvite(current?.call, this.#config.station.id, message);
+    if (verdict === 'known') {
+      this.refused.count('duplicate');
+      return;
+    }
+    if (verdict === 'busy') {
+      this.refused.count('busy');
+      this.#say(callId, from, { type: 'reject', reason: 'busy' });
+      return;
+    }
+    const remote = this.#read(message.sdp, callId);
+    if (remote === undefined) {
+      this.#say(callId, from, { type: 'reject', reason: 'bad-offer' });
+      return;
+    }
+    if (verdict === 'yield' && current !== undefined) this.#dispatch(current, { on: 'hang-up', reason: 'glare' });
+    const peerName = printable(message.fromName) || from;
+    const { talkMs } = this.#times();
+    this.#add(receiveInvite({ callId, peer: from, peerName, ringMs: message.ringMs, talkMs, remote, id, seq }));
+  }
+
+  #add(first: Transition): void {
+    const { callId } = first.call;
+    const media = new CallMedia({
+      engine: this.#engine,
+      config: this.#config,
+      callId,
+      logger: this.#logger,
+      onOpened: (local) => this.#dispatch(line, { on: 'media-opened', local }),
+      onFailed: () => this.#dispatch(line, { on: 'media-failed' }),
+    });
+    const line: Line = {
+      call: first.call,
+      media,
+      timer: undefined,
+      sinceMs: this.#clock.wallMs(),
+      isPeerKnown: first.call.direction === 'in',
+      figures: Promise.resolve(null),
+    };
+    this.#lines.set(callId, line);
+    for (const [oldId, old] of this.#lines) {
+      if (this.#lines.size <= MOST_LINES) break;
+      if (old.call.state !== 'ended') continue;
+      this.#lines.delete(oldId);
+      this.#signalling.forget(oldId);
+    }
+    this.#run(line, first.effects);
+    this.#changed(line);
+  }
+
+  #dispatch(line: Line, event: CallEvent): void {
+    const before = line.call;
+    const { call, effects, ignored } = transition(before, event);
+    line.call = call;
+    if (ignored !== undefined) {
+      this.refused.count(ignored);
+      this.#logger.debug({ callId: call.callId, event: event.on, state: call.state, ignored }, 'ignored');
+    }
+    if (call.state !== before.state) line.sinceMs = this.#clock.wallMs();
+    this.#run(line, effects);
+    if (call.state !== before.state) this.#changed(line);
+  }
+
+  #run(line: Line, effects: readonly CallEffect[]): void {
+    for (const effect of effects) this.#do(line, effect);
+  }
+
+  #do(line: Line, effect: CallEffect): void {
+    const { call, media } = line;
+    switch (effect.do) {
+      case 'send':
+        this.#send(line, this.#content(effect.message));
+        return;
+      case 'open-media': {
+        const isRestart = call.local !== null;
+        media.open(call.direction === 'in' ? call.remote : null, isRestart ? ENGINE_RESTART_MS : ENGINE_PATIENCE_MS);
+        return;
+      }
+      case 'start-media':
+        media.start(effect.local, effect.remote);
+        return;
+      case 'close-media':
+        line.figures = media.close();
+        return;
+      case 'tone':
+        this.#tone(effect.tone);
+        return;
+      case 'arm':
+        line.timer?.cancel();
+        line.timer = this.#clock.after(effect.afterMs, () =>
+          this.#dispatch(line, { on: 'timeout', timer: effect.timer }),
+        );
+        return;
+      case 'disarm':
+        line.timer?.cancel();
+    }
+  }
+
+  #tone(tone: CallTone | null): void {
+    this.#toneEnd?.cancel();
+    this.#engine.setTone(tone);
+    if (tone === 'busy') this.#toneEnd = this.#clock.after(BUSY_TONE_MS, () => this.#engine.setTone(null));
+  }
+
+  #content(message: Extract<CallEffect, { do: 'send' }>['message']): CallMessageContent {
+    switch (message.type) {
+      case 'invite': {
+        const { name } = this.#config.station;
+        return { type: 'invite', fromName: name, sdp: writeSdp(message.local), ringMs: message.ringMs };
+      }
+      case 'answer':
+      case 'update':
+        return { type: message.type, sdp: writeSdp(message.local) };
+      default:
+        return message;
+    }
+  }
+
+  #send(line: Line, content: CallMessageContent): void {
+    const { callId, peer } = line.call;
+    this.#signalling.send(callId, peer, content).catch((error: unknown) => {
+      this.refused.count('not-sent');
+      this.#logger.warn({ callId, type: content.type, error: errorText(error) }, 'a call message was not sent');
+      if (['invite', 'ringing', 'answer'].includes(content.type)) this.#dispatch(line, { on: 'undeliverable' });
+    });
+  }
+
+  /** Outside of any call that this station knows. */
+  #say(callId: string, to: string, content: CallMessageContent): void {
+    this.#signalling
+      .send(callId, to, content)
+      .catch(() => this.refused.count('not-sent'))
+      .finally(() => this.#signalling.forget(callId));
+  }
+
+  #read(sdp: string, callId: string): AudioDescription | undefined {
+    const parsed = parseSdp(sdp);
+    if (parsed.ok) return parsed.value;
+    this.refused.count(`sdp-${parsed.fault}`);
+    this.#logger.warn({ callId, fault: parsed.fault }, `the peer's session description: ${parsed.text}`);
+    return undefined;
+  }
+
+  /** The switchboard may refuse in the place of a callee; else only the one we called, or who called us, may speak. */
+  #isPeer(line: Line, message: ControlMessage): boolean {
+    if (line.isPeerKnown) return message.from === line.call.peer;
+    if (message.from === 'switchboard') return message.type === 'reject';
+    line.isPeerKnown = true;
+    line.call = { ...line.call, peer: message.from };
+    return true;
+  }
+
+  #local(callId: string | undefined, event: CallEvent, fits: (call: Call) => boolean): string {
+    const line = this.#current();
+    if (line === undefined || !fits(line.call) || (callId !== undefined && callId !== line.call.callId)) {
+      throw new AppError('no-call', event.on === 'hang-up' ? 'no such call lives here' : 'no such call rings here');
+    }
+    this.#dispatch(line, event);
+    return line.call.callId;
+  }
+
+  #current(): Line | undefined {
+    return [...this.#lines.values()].findLast((line) => line.call.state !== 'ended');
+  }
+
+  #times(): { ringMs: number; talkMs: number } {
+    const { ringTimeoutMs, talkTimeoutMs } = this.#config.call;
+    return { ringMs: ringTimeoutMs, talkMs: talkTimeoutMs };
+  }
+
+  #changed(line: Line): void {
+    const { callId, state, peer, direction, reason } = line.call;
+    this.#logger.info({ callId, state, peer, direction, ...(reason === null ? {} : { reason }) }, `call ${state}`);
+    this.#onChange(line.call, viewOf(line), line.figures);
+  }
+}
+
+function viewOf({ call, sinceMs }: Line): CallView {
+  const { callId, state, direction, peer, peerName, reason } = call;
+  return { callId, state, direction, peer, peerName, sinceMs, reason };
+}
+
+/** For people's eyes: a name without control characters. */
+function printable(name: string): string {
+  return name.replaceAll(/\p{C}/gu, '').trim();
+}

@@ -1,0 +1,67 @@
+import type { LinkMessage, MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import type { Clock } from '../core/clock.js';
+import type { Counters } from '../core/counters.js';
+import type { Logger } from '../core/logger.js';
+import { RateLimit } from '../core/rate-limit.js';
+import { type CallMessage, callMessageSchema, parseBody } from '../protocol/call-message.js';
+import { presenceSchema } from '../protocol/presence.js';
+import { parseTopic, topic } from '../protocol/topics.js';
+
+/**
+ * Reads what comes down to this station, `down/#`: call messages, and the presence of the peer of a call
+ * (`down/presence/{station}`). What is malformed, kept by the broker or meant for another is counted and dropped. A door's
+ * message that was kept is passed on: the door counts it among its own refusals.
+ */
+export function readInbox(options: {
+  link: MqttLink;
+  site: string;
+  station: string;
+  refused: Counters<string>;
+  clock: Clock;
+  logger: Logger;
+  onCall: (message: CallMessage, retained: boolean) => void;
+  onPresence: (station: string, online: boolean) => void;
+}): void {
+  const { link, site, station, refused, logger, onCall, onPresence } = options;
+  const warnings = new RateLimit({ most: 5, perMs: 10_000, clock: options.clock });
+  const refuse = (fault: string, about: string): void => {
+    refused.count(fault);
+    if (warnings.admit() !== undefined) logger.warn({ fault, about: about.slice(0, 200) }, 'a message was dropped');
+  };
+
+  const takeCall = (callId: string, message: LinkMessage): void => {
+    const parsed = parseBody(callMessageSchema, message.body);
+    if (!parsed.ok) {
+      refuse('malformed', parsed.fault);
+      return;
+    }
+    const { value } = parsed;
+    if (value.callId !== callId) {
+      refuse('call-id-mismatch', message.topic);
+      return;
+    }
+    if (value.to !== station) {
+      refuse('not-for-us', message.topic);
+      return;
+    }
+    if (message.retained && !value.type.startsWith('door-')) {
+      refuse('retained', message.topic);
+      return;
+    }
+    onCall(value, message.retained);
+  };
+
+  const takePresence = (peer: string, message: LinkMessage): void => {
+    const parsed = parseBody(presenceSchema, message.body);
+    if (parsed.ok) onPresence(peer, parsed.value.online);
+    else refuse('malformed', parsed.fault);
+  };
+
+  link.subscribe(topic(site, station, 'down', '#'), (message) => {
+    const path = parseTopic(message.topic)?.path ?? '';
+    const [kind, name = '', ...rest] = path.split('/');
+    if (kind === 'call' && rest.length === 0) takeCall(name, message);
+    else if (kind === 'presence' && rest.length === 0) takePresence(name, message);
+    else refuse('unknown-topic', message.topic);
+  });
+}

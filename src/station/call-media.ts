@@ -1,0 +1,100 @@
+import { randomInt } from 'node:crypto';
+import { type AudioDescription, answerDirection, negotiate, OPUS_PAYLOAD_TYPE } from '../call/sdp.js';
+import type { Config } from '../config/schema.js';
+import { AppError, errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { SessionFigures } from '../protocol/engine-api.js';
+import type { EngineClient, OpenedSession } from './engine-client.js';
+
+/**
+ * One call's media session in the media process: what the call asks for is done in its order, one thing at a time. What
+ * failed because the media process went away is not a failure yet: the call hears of that on its own, and opens again.
+ */
+export class CallMedia {
+  readonly #engine: EngineClient;
+  readonly #config: Config;
+  readonly #callId: string;
+  readonly #logger: Logger;
+  readonly #onOpened: (local: AudioDescription) => void;
+  readonly #onFailed: () => void;
+  readonly #sdpSessionId = randomInt(2 ** 47);
+  #sdpVersion = 0;
+  #chain: Promise<unknown> = Promise.resolve();
+
+  constructor(options: {
+    engine: EngineClient;
+    config: Config;
+    callId: string;
+    logger: Logger;
+    /** The description of our end, as it can now be told to the peer. */
+    onOpened: (local: AudioDescription) => void;
+    onFailed: () => void;
+  }) {
+    this.#engine = options.engine;
+    this.#config = options.config;
+    this.#callId = options.callId;
+    this.#logger = options.logger;
+    this.#onOpened = options.onOpened;
+    this.#onFailed = options.onFailed;
+  }
+
+  /** Takes a port; waits up to `patienceMs` for the media process. `remote` is the offer that is being answered. */
+  open(remote: AudioDescription | null, patienceMs: number): void {
+    this.#do('opened', async () => {
+      await this.#engine.reached(patienceMs);
+      this.#onOpened(this.#describe(await this.#engine.openSession(this.#callId), remote));
+    });
+  }
+
+  start(local: AudioDescription, remote: AudioDescription): void {
+    const { mayWeSend, ...media } = negotiate(local, remote, this.#config.opus.packetTimeMs);
+    this.#do('started', () =>
+      this.#engine.startSession({
+        ...media,
+        remote: { ...media.remote },
+        sessionId: this.#callId,
+        muted: !mayWeSend,
+      }),
+    );
+  }
+
+  /** @returns what the session came to; null where nobody knows */
+  close(): Promise<SessionFigures | null> {
+    const closed = this.#chain.then(() => this.#engine.closeSession(this.#callId));
+    this.#chain = closed;
+    return closed;
+  }
+
+  #do(what: string, step: () => Promise<void>): void {
+    this.#chain = this.#chain.then(step).catch((error: unknown) => {
+      if (error instanceof AppError && error.code === 'connection-closed') return;
+      this.#logger.warn({ callId: this.#callId, error: errorText(error) }, `media could not be ${what}`);
+      this.#onFailed();
+    });
+  }
+
+  #describe(opened: OpenedSession, remote: AudioDescription | null): AudioDescription {
+    const { opus, audio } = this.#config;
+    const rateHz = audio.profile === 'voice' ? 16_000 : 48_000;
+    this.#sdpVersion += 1;
+    return {
+      sessionId: this.#sdpSessionId,
+      version: this.#sdpVersion,
+      hosts: [opened.local],
+      direction: remote === null ? 'sendrecv' : answerDirection(remote.direction),
+      opus: {
+        payloadType: remote?.opus.payloadType ?? OPUS_PAYLOAD_TYPE,
+        useInbandFec: true,
+        maxAverageBitrateBps: opus.bitrateBps,
+        maxPlaybackRateHz: rateHz,
+        maxCaptureRateHz: rateHz,
+      },
+      packetTimeMs: opus.packetTimeMs,
+      maxPacketTimeMs: 60,
+      ssrc: opened.ssrc,
+      cname: opened.cname,
+      others: remote?.others ?? [],
+      audioAt: remote?.audioAt ?? 0,
+    };
+  }
+}

@@ -1,0 +1,173 @@
+import type { z } from 'zod';
+import { connectRpc, type RpcClient } from '../adapters/sockets/rpc.js';
+import { Backoff } from '../core/backoff.js';
+import type { Clock, Timer } from '../core/clock.js';
+import { AppError, errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import {
+  type EngineStatus,
+  engineNotifications,
+  engineRequests,
+  type SessionFigures,
+  type sessionOpen,
+  type sessionStart,
+} from '../protocol/engine-api.js';
+
+export type OpenedSession = z.output<typeof sessionOpen.result>;
+export type Tone = 'bell' | 'ringback' | 'busy';
+
+export interface EngineEvents {
+  /** The microphone was opened or closed; `false` also when the media process is gone. */
+  onCapture(open: boolean): void;
+  onHeard(sessionId: string, afterMs: number): void;
+  onSilent(sessionId: string, silent: boolean): void;
+  /** The media process is gone, and its sessions with it. */
+  onLost(): void;
+}
+
+const CALL_TIMEOUT_MS = 2_000;
+
+/** The station's end of the media process's control socket; connects, and connects again, until `close()`. */
+export class EngineClient {
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #events: EngineEvents;
+  readonly #backoff = new Backoff({ firstMs: 50, mostMs: 1_000 });
+  readonly #waiting = new Set<() => void>();
+  #rpc: RpcClient<typeof engineRequests> | undefined;
+  #retry: Timer | undefined;
+  #tone: Tone | null = null;
+  #closed = false;
+  #saidUnreachable = false;
+
+  constructor(options: { path: string; clock: Clock; logger: Logger; events: EngineEvents }) {
+    this.#path = options.path;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#events = options.events;
+    void this.#connect();
+  }
+
+  /** Resolves as soon as the media process is there. @throws AppError `engine-unreachable` after `timeoutMs` */
+  reached(timeoutMs: number): Promise<void> {
+    if (this.#rpc !== undefined) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const done = () => {
+        timer.cancel();
+        this.#waiting.delete(done);
+        if (this.#rpc === undefined) reject(unreachable(this.#path));
+        else resolve();
+      };
+      const timer = this.#clock.after(timeoutMs, done);
+      this.#waiting.add(done);
+    });
+  }
+
+  openSession(sessionId: string): Promise<OpenedSession> {
+    return this.#connected().call('session.open', { sessionId });
+  }
+
+  async startSession(params: z.input<typeof sessionStart.params>): Promise<void> {
+    await this.#connected().call('session.start', params);
+  }
+
+  /** @returns null where the media process can't say */
+  async closeSession(sessionId: string): Promise<SessionFigures | null> {
+    try {
+      return (await this.#connected().call('session.close', { sessionId })).figures;
+    } catch (error) {
+      this.#logger.debug({ sessionId, error: errorText(error) }, 'a session was not closed');
+      return null;
+    }
+  }
+
+  /** Plays a tone until another, or none (null); also on a media process that comes later. */
+  setTone(tone: Tone | null): void {
+    if (tone === this.#tone) return;
+    this.#tone = tone;
+    this.#sendTone();
+  }
+
+  /** @returns null while the media process is not there, or does not answer */
+  async status(): Promise<EngineStatus | null> {
+    try {
+      return await this.#connected().call('engine.status', {});
+    } catch {
+      return null;
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#retry?.cancel();
+    this.#rpc?.close();
+    this.#rpc = undefined;
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  async #connect(): Promise<void> {
+    try {
+      const rpc = await connectRpc({
+        path: this.#path,
+        requests: engineRequests,
+        notifications: engineNotifications,
+        timeoutMs: CALL_TIMEOUT_MS,
+        onNotification: (name, params) => this.#take(name, params),
+        onClose: () => this.#lost(),
+      });
+      if (this.#closed) return rpc.close();
+      this.#rpc = rpc;
+    } catch (error) {
+      if (!this.#saidUnreachable) this.#logger.warn({}, `the media process is not there yet: ${errorText(error)}`);
+      this.#saidUnreachable = true;
+      this.#tryLater();
+      return;
+    }
+    this.#saidUnreachable = false;
+    this.#backoff.reset();
+    this.#logger.info({}, 'connected to the media process');
+    if (this.#tone !== null) this.#sendTone();
+    // Notifications tell only of changes, and the microphone may be open since before.
+    void this.status().then((status) => status !== null && this.#events.onCapture(status.capture.state === 'up'));
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  #lost(): void {
+    this.#rpc = undefined;
+    if (this.#closed) return;
+    this.#logger.warn({}, 'the media process is gone; waiting for it');
+    this.#events.onCapture(false);
+    this.#events.onLost();
+    this.#tryLater();
+  }
+
+  #tryLater(): void {
+    if (!this.#closed) this.#retry = this.#clock.after(this.#backoff.nextDelayMs(), () => void this.#connect());
+  }
+
+  #take<K extends keyof typeof engineNotifications>(name: K, params: z.output<(typeof engineNotifications)[K]>): void {
+    if ('open' in params) this.#events.onCapture(params.open);
+    else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
+    else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
+    else this.#logger.info({ ...params, about: name }, 'a sound card changed');
+  }
+
+  #sendTone(): void {
+    const rpc = this.#rpc;
+    if (rpc === undefined) return;
+    const sent = this.#tone === null ? rpc.call('tone.stop', {}) : rpc.call('tone.play', { tone: this.#tone });
+    sent.catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'a tone was not played'));
+  }
+
+  #connected(): RpcClient<typeof engineRequests> {
+    if (this.#rpc === undefined) throw unreachable(this.#path);
+    return this.#rpc;
+  }
+}
+
+function unreachable(path: string): AppError {
+  return new AppError('engine-unreachable', `the media process does not answer on ${path}`, {
+    remedy: 'See whether it runs, and its log',
+  });
+}

@@ -1,0 +1,38 @@
+import { type RpcServer, serveRpc } from '../adapters/sockets/rpc.js';
+import type { Counters } from '../core/counters.js';
+import type { Logger } from '../core/logger.js';
+import { type StationStatus, stationNotifications, stationRequests } from '../protocol/station-api.js';
+import type { CallControl } from './call-control.js';
+import type { DoorControl } from './door-control.js';
+
+export type LocalApi = RpcServer<typeof stationNotifications>;
+
+/** Serves the station's local API (protocol/station-api.ts) on a Unix socket. @throws AppError `socket-taken`, `socket-failed` */
+export function serveLocalApi(options: {
+  path: string;
+  calls: CallControl;
+  door: DoorControl;
+  status: () => Promise<StationStatus>;
+  logger: Logger;
+  refused: Counters<string>;
+}): Promise<LocalApi> {
+  const { path, calls, door, status, logger, refused } = options;
+  return serveRpc({
+    path,
+    requests: stationRequests,
+    notifications: stationNotifications,
+    handlers: {
+      'call.place': ({ target }) => ({ callId: calls.place(target) }),
+      'call.answer': ({ callId }) => ({ callId: calls.answer(callId) }),
+      'call.reject': ({ callId }) => ({ callId: calls.reject(callId) }),
+      'call.hangUp': async ({ callId }) => {
+        const ended = calls.hangUp(callId);
+        return { callId: ended, figures: await calls.figures(ended) };
+      },
+      'door.open': () => door.open(),
+      'station.status': status,
+    },
+    logger,
+    refused,
+  });
+}

@@ -1,0 +1,58 @@
+import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import type { Outbox } from '../adapters/sqlite/outbox.js';
+import type { Board, Config } from '../config/schema.js';
+import type { Counters } from '../core/counters.js';
+import { errorText } from '../core/errors.js';
+import type { StationStatus } from '../protocol/station-api.js';
+import type { CallControl } from './call-control.js';
+import type { DoorControl } from './door-control.js';
+import type { EngineClient } from './engine-client.js';
+import type { Pins } from './pins.js';
+import { actionText } from './press-actions.js';
+
+/** What `station.status` answers: the whole of the station as it is now. */
+export async function stationStatus(parts: {
+  config: Config;
+  board: Board;
+  link: MqttLink;
+  calls: CallControl;
+  door: DoorControl;
+  pins: Pins;
+  outbox: Outbox;
+  engine: EngineClient;
+  refused: Counters<string>;
+}): Promise<StationStatus> {
+  const { config, board, link, calls, door, pins } = parts;
+  const { id, name, role } = config.station;
+  const { connected, protocol, fault } = link.state;
+  return {
+    station: id,
+    name,
+    role,
+    pid: process.pid,
+    buttons: Object.entries(board.gpio.buttons).map(([button, { line }]) => {
+      const broken = pins.buttonFault(button);
+      const action = actionText(config.buttons[button]);
+      return {
+        name: button,
+        line,
+        action,
+        working: broken === null,
+        fault: broken === null ? null : errorText(broken),
+      };
+    }),
+    broker: { connected, url: config.mqtt.url, protocol, fault: fault === null ? null : errorText(fault) },
+    calls: calls.views(),
+    door: {
+      fitted: pins.relay !== undefined,
+      open: pins.relay?.open ?? false,
+      openings: door.openings,
+      refused: door.authority.refused.all() as Record<string, number>,
+    },
+    microphoneLed: pins.leds.microphone?.lit ?? false,
+    gpio: pins.place(),
+    outbox: parts.outbox.figures(),
+    engine: await parts.engine.status(),
+    refused: { ...link.figures().dropped, ...parts.refused.all(), ...calls.refused.all() } as Record<string, number>,
+  };
+}

@@ -1,0 +1,284 @@
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import { Outbox } from '../adapters/sqlite/outbox.js';
+import type { Notifier } from '../adapters/supervisor/notify.js';
+import type { Call } from '../call/call.js';
+import type { Board, Config } from '../config/schema.js';
+import type { Clock, Timer } from '../core/clock.js';
+import { Counters } from '../core/counters.js';
+import { AppError, errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { SessionFigures } from '../protocol/engine-api.js';
+import type { CallView } from '../protocol/station-api.js';
+import { CallControl } from './call-control.js';
+import { readInbox } from './call-inbox.js';
+import { CallJournal } from './call-journal.js';
+import { DoorControl } from './door-control.js';
+import { EngineClient } from './engine-client.js';
+import { type LocalApi, serveLocalApi } from './local-api.js';
+import { OutboxSender } from './outbox-sender.js';
+import { PeerWatch } from './peer-watch.js';
+import { type OpenPins, openBoardPins, type Pins } from './pins.js';
+import { announce, lastWill, newIdentity } from './presence.js';
+import { PressActions } from './press-actions.js';
+import { Signalling } from './signalling.js';
+import { SiteHost } from './site-host.js';
+import { stationStatus } from './station-status.js';
+
+export interface StationOptions {
+  readonly config: Config;
+  readonly board: Board;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly notify: Notifier;
+  /** The board's pins; onoff's, unless told otherwise. */
+  readonly openPins?: OpenPins;
+}
+
+const WATCHDOG_MS = 500;
+/** How long the peer and the media process are given to hear that the station ends. */
+const FAREWELL_MS = 500;
+const MOST_EVENTS = 10_000;
+
+/** The station process: calls, pins, MQTT, the local API; and on the site host the site's broker. */
+export class Station {
+  readonly #options: StationOptions;
+  readonly #refused = new Counters<string>();
+  readonly #pins: Pins;
+  readonly #siteHost: SiteHost | undefined;
+  readonly #outbox: Outbox;
+  readonly #link: MqttLink;
+  readonly #events: OutboxSender;
+  readonly #engine: EngineClient;
+  readonly #signalling: Signalling;
+  readonly #journal: CallJournal;
+  readonly #watch: PeerWatch;
+  readonly #calls: CallControl;
+  readonly #door: DoorControl;
+  readonly #presses: PressActions;
+  #api: LocalApi | undefined;
+  #watchdog: Timer | undefined;
+  #closing: Promise<void> | undefined;
+  #doorBy = 'local';
+
+  /** @throws AppError `pki-damaged`, `credentials-missing`, `outbox-unusable`, `socket-taken`, `socket-failed` */
+  static async start(options: StationOptions): Promise<Station> {
+    const { config, clock, logger } = options;
+    const { siteHost, station, state } = config;
+    // The site's certificates are made here at the first start, our own among them.
+    const host =
+      siteHost === undefined
+        ? undefined
+        : await SiteHost.start({ dir: state, site: station.site, ...siteHost, clock, logger });
+    const started: { station?: Station } = {};
+    try {
+      started.station = new Station(options, host);
+      await started.station.#serve();
+      return started.station;
+    } catch (error) {
+      await (started.station === undefined ? host?.close() : started.station.close());
+      throw error;
+    }
+  }
+
+  private constructor(options: StationOptions, siteHost: SiteHost | undefined) {
+    const { config, board, clock, logger } = options;
+    const { id: station, site } = config.station;
+    const common = { clock, logger };
+    this.#options = options;
+    this.#siteHost = siteHost;
+    const credentials = readCredentials(config);
+    const identity = newIdentity(config, release());
+    this.#outbox = new Outbox({ path: join(config.state, 'outbox.sqlite'), mostEntries: MOST_EVENTS, ...common });
+    this.#journal = new CallJournal({ path: join(config.state, 'call.json'), logger });
+    this.#link = new MqttLink({
+      url: config.mqtt.url,
+      ...credentials,
+      clientId: station,
+      will: lastWill(identity, clock),
+      ...common,
+    });
+    this.#events = new OutboxSender({ outbox: this.#outbox, link: this.#link, site, station, ...common });
+    this.#signalling = new Signalling({ link: this.#link, site, station });
+    this.#watch = new PeerWatch({ clock, onLost: () => this.#calls.happened({ on: 'peer-lost' }) });
+    this.#engine = new EngineClient({
+      path: join(config.run, 'media.sock'),
+      ...common,
+      events: {
+        onCapture: (open) => this.#pins.leds.microphone?.set(open),
+        onHeard: (callId, afterMs) => {
+          this.#calls.heard(callId);
+          this.#api?.notify('session.heard', { callId, afterMs });
+        },
+        onSilent: (callId, silent) => this.#calls.current?.callId === callId && this.#watch.silent(silent),
+        onLost: () => this.#calls.happened({ on: 'media-lost' }),
+      },
+    });
+    this.#calls = new CallControl({
+      config,
+      signalling: this.#signalling,
+      engine: this.#engine,
+      ...common,
+      onChange: (call, view, figures) => this.#callChanged(call, view, figures),
+    });
+    this.#pins = (options.openPins ?? openBoardPins)({
+      board,
+      ...common,
+      onPress: (button) => this.#pressed(button),
+      onDoor: (open) => this.#doorChanged(open),
+    });
+    this.#door = new DoorControl({
+      config,
+      relay: this.#pins.relay,
+      signalling: this.#signalling,
+      ...common,
+      onOpening: (by) => {
+        this.#doorBy = by;
+      },
+    });
+    this.#presses = new PressActions({ actions: config.buttons, calls: this.#calls, door: this.#door, logger });
+    readInbox({
+      link: this.#link,
+      site,
+      station,
+      refused: this.#refused,
+      ...common,
+      onCall: (message, retained) => {
+        if ('request' in message || 'nonce' in message) this.#door.take(message, retained);
+        else this.#calls.take(message);
+      },
+      onPresence: (peer, online) => this.#calls.current?.peer === peer && this.#watch.peerOnline(online),
+    });
+    announce({ identity, config, link: this.#link, ...common });
+    this.#link.onState(({ connected }) => this.#watch.linkConnected(connected));
+    this.#link.start();
+    this.#endWhatWasLeftBehind();
+  }
+
+  /** Hangs up, makes the door safe, says that it is offline, gives everything back; within 1.5 s. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #serve(): Promise<void> {
+    const { config, clock, logger, notify } = this.#options;
+    this.#api = await serveLocalApi({
+      path: join(config.run, 'station.sock'),
+      calls: this.#calls,
+      door: this.#door,
+      status: () =>
+        stationStatus({
+          config,
+          board: this.#options.board,
+          link: this.#link,
+          calls: this.#calls,
+          door: this.#door,
+          pins: this.#pins,
+          outbox: this.#outbox,
+          engine: this.#engine,
+          refused: this.#refused,
+        }),
+      logger,
+      refused: this.#refused,
+    });
+    const turn = (): void => {
+      notify.watchdog();
+      this.#watchdog = clock.after(WATCHDOG_MS, turn);
+    };
+    turn();
+  }
+
+  async #close(): Promise<void> {
+    const { clock } = this.#options;
+    // First the door: nothing that comes later may hold it open.
+    this.#pins.relay?.safe();
+    const hungUp = this.#calls.close('station-stopped');
+    await within(clock, FAREWELL_MS, Promise.all([hungUp, this.#signalling.settled(), this.#journal.settled()]));
+    this.#watch.close();
+    this.#engine.close();
+    this.#pins.close();
+    await this.#link.close();
+    await Promise.all([this.#events.close(), this.#api?.close(), this.#siteHost?.close()]);
+    this.#outbox.close();
+    this.#watchdog?.cancel();
+  }
+
+  #callChanged(call: Call, view: CallView, figures: Promise<SessionFigures | null>): void {
+    const isOver = call.state === 'ended';
+    this.#door.callChanged(call);
+    this.#journal.note(isOver ? null : { callId: call.callId, peer: call.peer });
+    if (isOver || call.state === 'inviting' || call.state === 'ringing-in') this.#watch.reset();
+    this.#pins.leds.call?.set(!isOver);
+    const { state, direction, peer, reason } = view;
+    this.#note('call', { callId: call.callId, state, direction, peer, reason });
+    if (isOver) void figures.then((known) => this.#api?.notify('call.changed', { ...view, figures: known }));
+    else this.#api?.notify('call.changed', { ...view, figures: null });
+  }
+
+  #pressed(button: string): void {
+    this.#api?.notify('button.pressed', { button });
+    this.#presses.pressed(button);
+  }
+
+  #doorChanged(open: boolean): void {
+    this.#api?.notify('door.changed', { open, by: this.#doorBy });
+    this.#note('door', { open, by: this.#doorBy });
+  }
+
+  /** An event for the broker, kept on disk until it is there. */
+  #note(kind: string, body: object): void {
+    if (this.#closing === undefined) this.#events.add(kind, body);
+  }
+
+  /** So that nobody keeps talking to a station that was killed in mid-call. */
+  #endWhatWasLeftBehind(): void {
+    const left = this.#journal.leftBehind;
+    if (left === null) return;
+    const { callId, peer } = left;
+    const { logger } = this.#options;
+    logger.warn({ callId, peer }, 'the last run ended in mid-call; the peer is told');
+    this.#signalling
+      .send(callId, peer, { type: 'bye', reason: 'station-restarted' })
+      .catch((error: unknown) => logger.warn({ callId, error: errorText(error) }, 'the peer was not told'))
+      .finally(() => this.#calls.current === undefined && this.#journal.note(null));
+  }
+}
+
+/** Starts the station; resolves when its local API is served. Broker, media process and pins may come later. */
+export function startStation(options: StationOptions): Promise<Station> {
+  return Station.start(options);
+}
+
+function readCredentials(config: Config): { ca: Buffer; cert: Buffer; key: Buffer } {
+  const read = (path: string): Buffer => {
+    try {
+      return readFileSync(path);
+    } catch (error) {
+      const why = (error as NodeJS.ErrnoException).code ?? errorText(error);
+      throw new AppError('credentials-missing', `${path} can't be read (${why})`, {
+        remedy: "The site host makes it at its first start, in its state folder's pki; copy it from there",
+      });
+    }
+  };
+  return { ca: read(config.mqtt.ca), cert: read(config.mqtt.cert), key: read(config.mqtt.key) };
+}
+
+function release(): string {
+  const file = resolve(import.meta.dirname, '../../../package.json');
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+/** Waits for `work`, but no longer than `mostMs`. */
+async function within(clock: Clock, mostMs: number, work: Promise<unknown>): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = clock.after(mostMs, resolve);
+    work
+      .then(
+        () => resolve(),
+        () => resolve(),
+      )
+      .finally(() => timer.cancel());
+  });
+}
