@@ -173,17 +173,22 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   await until('the microphone is closed', () => door.told.includes('capture.changed {"open":false}'));
   t.equal(door.microphone.listener, null);
 
-  // The indoor station dies with its session open, and comes back.
+  // The indoor station dies with two sessions open, and comes back asking for one of them.
+  await indoor.station.call('session.open', { sessionId: 'session-2' });
   await indoor.station.call('session.start', { sessionId, remote: from.local, ...agreement });
   t.not(indoor.microphone.listener, null);
   indoor.station.close();
+  indoor.told.splice(0);
   const again = await indoor.connect();
-  clock.advance(6_000);
-  t.equal(
-    (await again.call('engine.status', {})).sessions.length,
-    1,
-    'a station that comes back in time finds its session',
-  );
+  await until('it is told that the microphone is open', () => indoor.told.includes('capture.changed {"open":true}'));
+  await again.call('session.open', { sessionId });
+  const left = async () => (await again.call('engine.status', {})).sessions.map((session) => session.sessionId);
+  await until('the other is closed', async () => {
+    clock.advance(1_000);
+    return (await left()).length === 1;
+  });
+  t.same(await left(), [sessionId]);
+  t.not(indoor.microphone.listener, null, 'who is asked for talks on');
   again.close();
   await until('its end is seen', () => {
     clock.advance(1_000);

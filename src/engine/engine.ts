@@ -10,7 +10,7 @@ import { boardParts, type EngineParts } from './parts.js';
 import { Sessions } from './sessions.js';
 import { cardFault, Sound } from './sound.js';
 
-/** Without a station for so long nobody may talk on: its sessions are closed, its tone ends. */
+/** When the station is gone nobody may talk on unseen: what it does not ask for again within this time ends. */
 const STATION_GONE_MS = 5_000;
 
 export interface EngineOptions {
@@ -85,13 +85,14 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     },
   });
 
-  const stationLeft = (): void => {
-    if (server === null || server.clientCount > 0) return;
+  /** The station left, or another came, which knows nothing of what it does not ask for. */
+  const stationChanged = (): void => {
+    sound.stopTone();
+    sessions.abandon();
     stationGone?.cancel();
-    stationGone = clock.after(STATION_GONE_MS, () => {
-      if (sessions.count > 0) logger.warn({ sessions: sessions.count }, 'the station is gone; its sessions are closed');
-      sound.stopTone();
-      void sessions.closeAll();
+    stationGone = clock.after(STATION_GONE_MS, async () => {
+      const closed = await sessions.closeAbandoned();
+      if (closed > 0) logger.warn({ sessions: closed }, 'the station is gone; its sessions were closed');
     });
   };
 
@@ -123,8 +124,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       }),
     },
     onConnect: (peer) => {
-      stationGone?.cancel();
-      peer.onClose(stationLeft);
+      stationChanged();
+      peer.onClose(() => {
+        if (server?.clientCount === 0) stationChanged();
+      });
+      peer.notify('capture.changed', { open: sound.isCapturing });
     },
     logger,
     refused: new Counters<string>(),

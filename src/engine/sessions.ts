@@ -50,6 +50,8 @@ export class Sessions {
   readonly #cname = randomBytes(12).toString('base64');
   readonly #sessions = new Map<string, Promise<OpenSession>>();
   readonly #open = new Map<string, OpenSession>();
+  /** Of a station that is gone, and not asked for again. */
+  readonly #abandoned = new Set<string>();
   #logTimer: Timer;
   #refusedLogged = 0;
 
@@ -66,15 +68,12 @@ export class Sessions {
     return false;
   }
 
-  get count(): number {
-    return this.#sessions.size;
-  }
-
   /**
    * Takes a port and an SSRC; for a session that is open already, gives what it has.
    * @throws AppError `too-many-sessions`, `port-taken`, `address-absent`, `socket-failed`
    */
   async open(sessionId: string): Promise<SessionOffer> {
+    this.#abandoned.delete(sessionId);
     let opening = this.#sessions.get(sessionId);
     if (opening === undefined) {
       if (this.#sessions.size >= MOST_SESSIONS) {
@@ -93,6 +92,7 @@ export class Sessions {
 
   /** @throws AppError `session-unknown` */
   async start(sessionId: string, remote: Transport, agreement: SessionAgreement): Promise<void> {
+    this.#abandoned.delete(sessionId);
     const { media, port } = await this.#find(sessionId);
     port.towards(remote);
     media.start(agreement);
@@ -112,14 +112,23 @@ export class Sessions {
     return figures;
   }
 
-  async closeAll(): Promise<void> {
-    await Promise.allSettled([...this.#sessions.keys()].map((sessionId) => this.close(sessionId)));
+  /** The station is gone: until one opens or starts it again, a session is nobody's. */
+  abandon(): void {
+    for (const sessionId of this.#sessions.keys()) this.#abandoned.add(sessionId);
   }
 
-  /** Ends the housekeeping as well. */
+  /** @returns how many there were */
+  async closeAbandoned(): Promise<number> {
+    const closed = [...this.#abandoned];
+    this.#abandoned.clear();
+    await Promise.allSettled(closed.map((sessionId) => this.close(sessionId)));
+    return closed.length;
+  }
+
+  /** Closes them all, and ends the housekeeping. */
   async end(): Promise<void> {
     this.#logTimer.cancel();
-    await this.closeAll();
+    await Promise.allSettled([...this.#sessions.keys()].map((sessionId) => this.close(sessionId)));
   }
 
   frame(frame: AudioFrame): void {

@@ -65,6 +65,10 @@ export class Sound {
     this.#speaker.close();
   }
 
+  get isCapturing(): boolean {
+    return this.#isCapturing;
+  }
+
   /** Opens or closes the microphone. */
   capture(isWanted: boolean): void {
     if (isWanted === this.#isCapturing) return;
