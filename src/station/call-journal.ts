@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { z } from 'zod';
+import { writeDurably } from '../adapters/pki/durable-file.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 
@@ -14,7 +14,7 @@ export type JournalEntry = Omit<z.infer<typeof entry>, 'v'>;
 
 /**
  * The one call that lives, on disk: what a station that was killed finds at its next start, so that it can tell the peer.
- * Written with write, fsync, rename, fsync of the folder; in the background, the latest state wins.
+ * Written durably, in the background; the latest wins.
  */
 export class CallJournal {
   readonly #path: string;
@@ -52,34 +52,12 @@ export class CallJournal {
     while (!isSame(this.#wanted, this.#onDisk)) {
       this.#onDisk = this.#wanted;
       try {
-        await (this.#wanted === null ? this.#remove() : this.#save(this.#wanted));
+        if (this.#wanted === null) await rm(this.#path, { force: true });
+        else await writeDurably(this.#path, JSON.stringify({ v: 1, ...this.#wanted }));
       } catch (error) {
         this.#logger.error({ error: errorText(error) }, "the call's journal can't be written");
       }
     }
-  }
-
-  async #save(call: JournalEntry): Promise<void> {
-    await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 });
-    const file = await open(`${this.#path}.new`, 'w', 0o600);
-    try {
-      await file.writeFile(JSON.stringify({ v: 1, ...call }));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(`${this.#path}.new`, this.#path);
-    await this.#syncFolder();
-  }
-
-  async #remove(): Promise<void> {
-    await rm(this.#path, { force: true });
-    await this.#syncFolder();
-  }
-
-  async #syncFolder(): Promise<void> {
-    const folder = await open(dirname(this.#path), 'r');
-    await folder.sync().finally(() => folder.close());
   }
 
   #read(): JournalEntry | null {
