@@ -41,6 +41,18 @@ export class SampleTimes {
     const near = this.#marks.filter((mark) => Math.abs(mark.index - index) <= reach).map((mark) => mark.startedAtMs);
     return quantile(near, 0.5) + (index * 1000) / this.#rateHz;
   }
+
+  /** The sample that crossed the device at `atMs`, with a fraction; NaN without marks. */
+  indexAt(atMs: number): number {
+    const timeOf = (mark: { index: number; startedAtMs: number }) =>
+      mark.startedAtMs + (mark.index * 1000) / this.#rateHz;
+    let nearest = this.#marks[0];
+    if (nearest === undefined) return Number.NaN;
+    for (const mark of this.#marks) {
+      if (Math.abs(timeOf(mark) - atMs) < Math.abs(timeOf(nearest) - atMs)) nearest = mark;
+    }
+    return nearest.index + ((atMs - this.timeOfMs(nearest.index)) * this.#rateHz) / 1000;
+  }
 }
 
 /**

@@ -1,0 +1,264 @@
+import { systemClock } from '../core/clock.js';
+import { AppError } from '../core/errors.js';
+import type { SessionFigures } from '../protocol/engine-api.js';
+import { quantile, windowDelays } from './alignment.js';
+import { seededRandom } from './impairment-relay.js';
+import {
+  attempt,
+  doorWiring,
+  inTime,
+  type ScenarioContext,
+  sleep,
+  startScenarioSite,
+  type Watches,
+  watchBoth,
+} from './scenario.js';
+import { similarity } from './similarity.js';
+import type { Site } from './site.js';
+import type { StationId } from './site-config.js';
+import { buttonLine } from './site-control.js';
+import { DeviceRecorder, feedRecording, type Heard, type SampleTimes } from './sound-device.js';
+import { LAB_RATE_HZ, type LabSpeech, labSpeech } from './speech.js';
+
+/** One direction of the conversation, from one station's microphone to the other's speaker. */
+export interface SpeechResult {
+  /** Of what was fed to what was heard; see `similarity`. */
+  readonly similarity: number;
+  /**
+   * How alike it would call what is not the speech: silence and speech-shaped noise in its place; and, against what was
+   * heard, a recording that nobody fed.
+   */
+  readonly controls: { readonly silence: number; readonly noise: number; readonly otherRecording: number };
+  /** From the feed device of one station to the loop device of the other, over windows of 400 ms with speech; NaN for none. */
+  readonly mouthToEarMs: { readonly p50: number; readonly p95: number };
+}
+
+export interface CallResult {
+  readonly ok: boolean;
+  readonly failed: readonly string[];
+  /**
+   * From the press at the door's pin until the first packet of the door's speech left the indoor speaker, less the time
+   * from ringing indoors to the answer there, which is a person's.
+   */
+  readonly setupMs: number | null;
+  readonly doorToIndoor: SpeechResult | null;
+  readonly indoorToDoor: SpeechResult | null;
+  /** Of both stations together. */
+  readonly rtp: { sent: number; received: number; lost: number; late: number; concealed: number } | null;
+  /** How long the relay's pin was at its open level. */
+  readonly doorPulseMs: number | null;
+  readonly doorPulseConfiguredMs: number;
+  /** The real parts that ran. */
+  readonly engine: {
+    captureDevice: string;
+    playbackDevice: string;
+    encoder: string;
+    decoder: string;
+    broker: string;
+    gpio: string;
+  } | null;
+}
+
+const LEAST_SIMILARITY = 0.9;
+const MOST_CONTROL = 0.5;
+const PULSE_TOLERANCE = 0.2;
+/** A bell is heard when the indoor speaker plays something above -50 dB full scale. */
+const AUDIBLE = 32_768 * 10 ** (-50 / 20);
+
+/**
+ * A visitor's call, all of it on real parts: press, bell, answer, `seconds` of speech both ways at once, the door, hang up.
+ * Whatever fails is named in `failed`; nothing is thrown but what keeps the site from starting.
+ */
+export async function runCallScenario(
+  context: ScenarioContext & { readonly seconds?: number; readonly site?: Site },
+): Promise<CallResult> {
+  const seconds = context.seconds ?? 10;
+  const speech = await labSpeech(seconds);
+  const site = context.site ?? (await startScenarioSite(context));
+  try {
+    const watches = await watchBoth(site);
+    try {
+      return await converse(context, site, watches, speech, seconds);
+    } finally {
+      watches.door.close();
+      watches.indoor.close();
+    }
+  } finally {
+    if (context.site === undefined) await site.stop();
+  }
+}
+
+async function converse(
+  context: ScenarioContext,
+  site: Site,
+  watches: Watches,
+  speech: LabSpeech,
+  seconds: number,
+): Promise<CallResult> {
+  const { log } = context;
+  const failed: string[] = [];
+  const listen = (station: StationId) =>
+    DeviceRecorder.start({ ...deviceOptions(site, site.sound.devices(station).loop), mostSeconds: seconds + 60 });
+  const [atDoor, atIndoor] = await Promise.all([listen('door'), listen('indoor')]);
+
+  log('a press at the door');
+  const setupMs = await attempt(failed, 'set-up', () => setUp(site, watches, atIndoor, failed));
+  const engine = await attempt(failed, 'status', () => partsOf(watches));
+  log(`talking for ${seconds} s, both ways at once`);
+  const feed = (station: StationId, samples: Int16Array) =>
+    feedRecording({ ...deviceOptions(site, site.sound.devices(station).feed), samples });
+  const fed = await attempt(failed, 'speech', () =>
+    Promise.all([feed('door', speech.human), feed('indoor', speech.made)]),
+  );
+  await sleep(500);
+  log('the door');
+  const doorPulseMs = await attempt(failed, 'door', () => openDoor(site));
+  log('hanging up');
+  const rtp = await attempt(failed, 'hang-up', () => hangUp(site, watches));
+  const [heardAtDoor, heardAtIndoor] = await Promise.all([atDoor.stop(), atIndoor.stop()]);
+
+  log('comparing what was heard with what was said');
+  const [doorFed, indoorFed] = fed ?? [];
+  const doorToIndoor = doorFed === undefined ? null : judge(speech.human, speech.other, doorFed, heardAtIndoor);
+  const indoorToDoor = indoorFed === undefined ? null : judge(speech.made, speech.other, indoorFed, heardAtDoor);
+  failed.push(...speechFaults('doorToIndoor', doorToIndoor), ...speechFaults('indoorToDoor', indoorToDoor));
+  const doorPulseConfiguredMs = site.plan.pulseMs;
+  if (
+    doorPulseMs !== undefined &&
+    Math.abs(doorPulseMs - doorPulseConfiguredMs) > PULSE_TOLERANCE * doorPulseConfiguredMs
+  ) {
+    failed.push(`the door's pulse took ${Math.round(doorPulseMs)} ms, not about ${doorPulseConfiguredMs}`);
+  }
+  return {
+    ok: failed.length === 0,
+    failed,
+    setupMs: setupMs ?? null,
+    doorToIndoor,
+    indoorToDoor,
+    rtp: rtp ?? null,
+    doorPulseMs: doorPulseMs ?? null,
+    doorPulseConfiguredMs,
+    engine: engine ?? null,
+  };
+}
+
+function deviceOptions(site: Site, device: string) {
+  return { device, rateHz: LAB_RATE_HZ, clock: systemClock, env: site.sound.env };
+}
+
+async function setUp(site: Site, watches: Watches, atIndoor: DeviceRecorder, failed: string[]): Promise<number> {
+  const since = systemClock.nowMs();
+  const pressed = inTime(site.boards.door.reached(buttonLine(site, 'door', 'bell'), 1), 5_000, 'the press');
+  const bell = heardSoon(atIndoor, 4_000);
+  let ringingAtMs = 0;
+  let answeredAtMs = 0;
+  const answer = async () => {
+    ringingAtMs = (await watches.indoor.callIs('ringing-in', since)).atMs;
+    if (!(await bell)) failed.push('the bell was not heard indoors');
+    answeredAtMs = systemClock.nowMs();
+    await site.boards.indoor.press(buttonLine(site, 'indoor', 'bell'));
+  };
+  const [pressedAtMs] = await Promise.all([
+    pressed,
+    site.boards.door.press(buttonLine(site, 'door', 'bell')),
+    answer(),
+  ]);
+  const heard = (station: StationId) => watches[station].told('session.heard', { since: ringingAtMs, withinMs: 5_000 });
+  const [{ atMs }] = await Promise.all([heard('indoor'), heard('door')]);
+  const { engine } = await watches.indoor.client.call('station.status', {});
+  return atMs + (engine?.playback.delayMs ?? 0) - pressedAtMs - (answeredAtMs - ringingAtMs);
+}
+
+/** Whether the device plays anything audible from now on within `withinMs`. */
+async function heardSoon(recorder: DeviceRecorder, withinMs: number): Promise<boolean> {
+  let looked = recorder.soFar().length;
+  for (let waitedMs = 0; waitedMs < withinMs; waitedMs += 50) {
+    await sleep(50);
+    const samples = recorder.soFar();
+    if (samples.subarray(looked).some((sample) => Math.abs(sample) > AUDIBLE)) return true;
+    looked = samples.length;
+  }
+  return false;
+}
+
+async function partsOf({ door }: Watches): Promise<NonNullable<CallResult['engine']>> {
+  const { engine, broker, gpio } = await door.client.call('station.status', {});
+  if (engine === null || gpio === null)
+    throw new AppError('station-incomplete', 'the door station lacks media or GPIO');
+  return {
+    captureDevice: engine.capture.device,
+    playbackDevice: engine.playback.device,
+    encoder: engine.codec.encoder,
+    decoder: engine.codec.decoder,
+    broker: `${broker.url}, MQTT ${broker.protocol ?? 'not connected'}`,
+    gpio: `${gpio.driver}, ${gpio.chip} at ${gpio.base}`,
+  };
+}
+
+async function openDoor(site: Site): Promise<number> {
+  const board = site.boards.door;
+  const { relayLine } = doorWiring(site);
+  const opened = inTime(board.reached(relayLine, 1), 5_000, 'the door opens');
+  await Promise.all([opened, site.boards.indoor.press(buttonLine(site, 'indoor', 'open'))]);
+  const shut = inTime(board.reached(relayLine, 0), site.plan.pulseMs + 5_000, 'the door shuts');
+  return (await shut) - (await opened);
+}
+
+async function hangUp(site: Site, watches: Watches): Promise<NonNullable<CallResult['rtp']>> {
+  const since = systemClock.nowMs();
+  await site.boards.indoor.press(buttonLine(site, 'indoor', 'bell'));
+  const ended = (station: StationId) =>
+    watches[station].told('call.changed', { since, withinMs: 8_000, fits: ({ state }) => state === 'ended' });
+  const figures = (await Promise.all([ended('door'), ended('indoor')])).map(({ params }) => params.figures);
+  const total = (of: (figures: SessionFigures) => number) =>
+    figures.reduce((sum, one) => sum + (one === null ? 0 : of(one)), 0);
+  if (figures.includes(null)) throw new AppError('figures-missing', 'a station gave no figures of its session');
+  return {
+    sent: total(({ sent }) => sent),
+    received: total(({ received }) => received),
+    lost: total(({ lost }) => lost),
+    late: total(({ late }) => late),
+    concealed: total(({ concealed }) => concealed),
+  };
+}
+
+/** Compares what was heard from the moment on when `said` began to be fed. */
+export function judge(said: Int16Array, other: Int16Array, fed: SampleTimes, heard: Heard): SpeechResult {
+  const start = Math.max(0, Math.round(heard.times.indexAt(fed.timeOfMs(0))));
+  const part = heard.samples.subarray(start, start + said.length + 2 * LAB_RATE_HZ);
+  const score = (reference: Int16Array, what: Int16Array) => similarity(reference, what, LAB_RATE_HZ).similarity;
+  const delaysMs = windowDelays(said, part, LAB_RATE_HZ).map(
+    ({ at, delaySamples }) => heard.times.timeOfMs(start + at + delaySamples) - fed.timeOfMs(at),
+  );
+  return {
+    similarity: score(said, part),
+    controls: {
+      silence: score(said, new Int16Array(said.length)),
+      noise: score(said, speechShapedNoise(said.length)),
+      otherRecording: score(other, part),
+    },
+    mouthToEarMs: { p50: quantile(delaysMs, 0.5), p95: quantile(delaysMs, 0.95) },
+  };
+}
+
+/** Noise that falls with frequency as speech does in the long run: 6 dB an octave above some 550 Hz. */
+function speechShapedNoise(length: number): Int16Array {
+  const random = seededRandom(1);
+  let value = 0;
+  return new Int16Array(length).map(() => {
+    value = 0.93 * value + 0.07 * (random() - 0.5) * 60_000;
+    return value;
+  });
+}
+
+function speechFaults(direction: string, result: SpeechResult | null): string[] {
+  if (result === null) return [];
+  const faults: string[] = [];
+  if (!(result.similarity >= LEAST_SIMILARITY))
+    faults.push(`${direction} is similar by ${result.similarity.toFixed(3)}`);
+  for (const [name, value] of Object.entries(result.controls)) {
+    if (!(value <= MOST_CONTROL)) faults.push(`${direction}: the control ${name} is similar by ${value.toFixed(3)}`);
+  }
+  if (Number.isNaN(result.mouthToEarMs.p50)) faults.push(`${direction}: no window of speech was found again`);
+  return faults;
+}
