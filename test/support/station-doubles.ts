@@ -1,0 +1,181 @@
+/** What a station needs around it in a test: a media process that plays nothing, and a board without pins. */
+import { join } from 'node:path';
+import type { z } from 'zod';
+import { type RpcServer, serveRpc } from '../../src/adapters/sockets/rpc.js';
+import { Counters } from '../../src/core/counters.js';
+import { AppError } from '../../src/core/errors.js';
+import { silentLogger } from '../../src/core/logger.js';
+import {
+  type EngineStatus,
+  engineNotifications,
+  engineRequests,
+  type SessionFigures,
+  type sessionStart,
+} from '../../src/protocol/engine-api.js';
+import type { OpenPins, PinsOptions } from '../../src/station/pins.js';
+
+type Started = z.output<typeof sessionStart.params>;
+
+let nextPort = 41_000;
+
+/** Serves the engine's contract on its real socket; notes what it was asked, opens the microphone while a session runs. */
+export class EngineDouble {
+  readonly tones: (string | null)[] = [];
+  readonly started: Started[] = [];
+  /** Sessions that are open, by id, with their port. */
+  readonly open = new Map<string, number>();
+  fails = false;
+  #server: RpcServer<typeof engineNotifications> | undefined;
+  #capture = false;
+
+  static async start(run: string): Promise<EngineDouble> {
+    const engine = new EngineDouble();
+    engine.#server = await serveRpc({
+      path: join(run, 'media.sock'),
+      requests: engineRequests,
+      notifications: engineNotifications,
+      logger: silentLogger,
+      refused: new Counters<string>(),
+      handlers: {
+        'session.open': ({ sessionId }) => {
+          if (engine.fails) throw new AppError('no-port', 'every port is taken');
+          nextPort += 1;
+          engine.open.set(sessionId, nextPort);
+          return { local: { address: '127.0.0.1', port: nextPort }, ssrc: nextPort * 7, cname: 'double' };
+        },
+        'session.start': (params) => {
+          if (!engine.open.has(params.sessionId)) throw new AppError('no-session', 'no such session');
+          engine.started.push(params);
+          engine.#setCapture(true);
+          return {};
+        },
+        'session.close': ({ sessionId }) => {
+          engine.open.delete(sessionId);
+          if (engine.open.size === 0) engine.#setCapture(false);
+          return { figures: figures(sessionId) };
+        },
+        'tone.play': ({ tone }) => {
+          engine.tones.push(tone);
+          return {};
+        },
+        'tone.stop': () => {
+          engine.tones.push(null);
+          return {};
+        },
+        'engine.status': (): EngineStatus => ({
+          pid: process.pid,
+          capture: { device: 'double', state: engine.#capture ? 'up' : 'closed', fault: null, levelDbfs: null },
+          playback: {
+            device: 'double',
+            state: 'closed',
+            fault: null,
+            levelDbfs: null,
+            delayMs: 0,
+            xruns: 0,
+            starvedFrames: 0,
+          },
+          codec: { encoder: 'double', decoder: 'double', rateHz: 16_000 },
+          sessions: [],
+          memoryRssBytes: 0,
+        }),
+      },
+    });
+    return engine;
+  }
+
+  heard(sessionId: string, afterMs: number): void {
+    this.#server?.notify('session.heard', { sessionId, afterMs });
+  }
+
+  silent(sessionId: string, silent: boolean): void {
+    this.#server?.notify('session.silent', { sessionId, silent });
+  }
+
+  /** Gone, as after a crash: its sessions too. */
+  async stop(): Promise<void> {
+    await this.#server?.close();
+  }
+
+  #setCapture(open: boolean): void {
+    if (this.#capture === open) return;
+    this.#capture = open;
+    this.#server?.notify('capture.changed', { open });
+  }
+}
+
+function figures(sessionId: string): SessionFigures {
+  return {
+    sessionId,
+    ssrc: 1,
+    remoteSsrc: null,
+    remote: null,
+    sent: 500,
+    received: 499,
+    lost: 1,
+    late: 0,
+    duplicate: 0,
+    reordered: 0,
+    fecDecoded: 1,
+    concealed: 0,
+    jitterMs: 0.5,
+    roundTripMs: null,
+    remoteLost: null,
+    remoteJitterMs: null,
+    playoutDelayMs: 40,
+    firstAudioAfterMs: 80,
+    refused: {},
+  };
+}
+
+/** Fingers, a lock and two lights, without wires. */
+export class BoardDouble {
+  /** ms of each pulse of the lock. */
+  readonly pulses: number[] = [];
+  readonly lights = { microphone: false, call: false };
+  doorOpen = false;
+  closed = false;
+  #press: PinsOptions['onPress'] = () => {};
+
+  press(button: string): void {
+    this.#press(button);
+  }
+
+  readonly open: OpenPins = ({ clock, onPress, onDoor }) => {
+    this.#press = onPress;
+    const setDoor = (open: boolean): void => {
+      if (this.doorOpen === open) return;
+      this.doorOpen = open;
+      onDoor(open);
+    };
+    const light = (name: 'microphone' | 'call') => ({
+      set: (on: boolean) => {
+        this.lights[name] = on;
+      },
+      close: () => {
+        this.lights[name] = false;
+      },
+      lit: false,
+    });
+    return {
+      relay: {
+        open: this.doorOpen,
+        pulse: (pulseMs) => {
+          this.pulses.push(pulseMs);
+          setDoor(true);
+          clock.after(pulseMs, () => setDoor(false));
+        },
+        safe: () => setDoor(false),
+        close: () => setDoor(false),
+      },
+      leds: { microphone: light('microphone'), call: light('call') },
+      buttonFault: () => null,
+      place: () => null,
+      close: () => {
+        setDoor(false);
+        this.closed = true;
+        this.lights.call = false;
+        this.lights.microphone = false;
+      },
+    };
+  };
+}
