@@ -22,7 +22,7 @@ const die = (code: number, message: string) => (error: unknown) => {
 process.on('uncaughtException', die(1, 'an exception that nobody caught'));
 process.on('unhandledRejection', die(1, 'a rejection that nobody handled'));
 
-const notify = notifier();
+const notify = notifier(logger);
 let wanted = true;
 let end = (): void => {};
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -35,6 +35,7 @@ try {
   const loaded = loadConfig(file);
   const station = await startStation({ ...loaded, clock: systemClock, logger, notify });
   end = () => {
+    notify.stopping();
     station.close().then(() => process.exit(0), die(1, 'the end failed'));
   };
   notify.ready();

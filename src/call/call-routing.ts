@@ -100,9 +100,18 @@ export class CallRouting {
     }
   }
 
-  setOnline(station: string, online: boolean): void {
+  /** @returns whether that is news */
+  setOnline(station: string, online: boolean): boolean {
+    const before = this.#online.has(station);
     if (online && this.#directory.has(station)) this.#online.add(station);
     else this.#online.delete(station);
+    return before !== this.#online.has(station);
+  }
+
+  /** Who shares a live call with a station. */
+  peersOf(station: string): string[] {
+    const calls = [...this.#calls.values()].filter(({ caller, callee }) => caller === station || callee === station);
+    return calls.map(({ caller, callee }) => (caller === station ? callee : caller));
   }
 
   /** @param sender the station that the broker has authenticated; `message.from` is not believed */

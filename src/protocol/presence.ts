@@ -2,7 +2,8 @@ import { z } from 'zod';
 
 /**
  * `up/presence`, retained, QoS 1: a station says `online: true` each time it has connected, and `online: false` is its
- * last will (and what it says before it goes).
+ * last will (and what it says before it goes). The switchboard passes what changes of it on to whom the station shares a
+ * live call with, as `down/presence/{station}`, not retained.
  */
 export const presenceSchema = z.object({
   v: z.literal(1),

@@ -31,7 +31,8 @@ export interface StationOptions {
   readonly board: Board;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly notify: Notifier;
+  /** Told every 500 ms that the event loop turns. */
+  readonly notify: Pick<Notifier, 'watchdog'>;
   /** The board's pins; onoff's, unless told otherwise. */
   readonly openPins?: OpenPins;
 }

@@ -8,7 +8,7 @@ import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { RateLimit } from '../core/rate-limit.js';
 import { type CallMessage, type CallMessageType, callMessageSchema, parseBody } from '../protocol/call-message.js';
-import { PRESENCE_PATH, presenceSchema } from '../protocol/presence.js';
+import { PRESENCE_PATH, type Presence, presenceSchema } from '../protocol/presence.js';
 import { parseTopic, type TopicAddress, topic } from '../protocol/topics.js';
 import { RoutingJournal } from './routing-journal.js';
 
@@ -102,7 +102,12 @@ export class Switchboard {
     // An empty retained message is how one is taken back (MQTT 5, 3.3.1.3).
     const parsed = message.body.byteLength === 0 ? null : parseBody(presenceSchema, message.body);
     if (parsed !== null && !parsed.ok) this.#refuse('malformed-presence', message.topic, parsed.fault);
-    this.#routing.setOnline(address.station, parsed?.ok === true && parsed.value.online);
+    const isNews = this.#routing.setOnline(address.station, parsed?.ok === true && parsed.value.online);
+    if (!isNews || parsed?.ok !== true) return;
+    // Who talks with it is told: that, and silence, is how a peer that died without a word is noticed.
+    for (const peer of this.#routing.peersOf(address.station)) {
+      this.#publish(topic(this.#site, peer, 'down', `${PRESENCE_PATH}/${address.station}`), parsed.value, 10);
+    }
   }
 
   #call(message: LinkMessage): void {
@@ -147,20 +152,16 @@ export class Switchboard {
   }
 
   #deliver(message: CallMessage): void {
-    this.#link
-      .publish({
-        topic: topic(this.#site, message.to, 'down', `call/${message.callId}`),
-        body: JSON.stringify(message),
-        qos: 1,
-        priority: 'call',
-        expiryS: EXPIRY_S[message.type],
-      })
-      .then(
-        () => {
-          this.#routed += 1;
-        },
-        (error: unknown) => this.#refuse('not-forwarded', message.callId, errorText(error)),
-      );
+    this.#publish(topic(this.#site, message.to, 'down', `call/${message.callId}`), message, EXPIRY_S[message.type]);
+  }
+
+  #publish(to: string, message: CallMessage | Presence, expiryS: number): void {
+    this.#link.publish({ topic: to, body: JSON.stringify(message), qos: 1, priority: 'call', expiryS }).then(
+      () => {
+        this.#routed += 1;
+      },
+      (error: unknown) => this.#refuse('not-forwarded', to, errorText(error)),
+    );
   }
 
   #refuse(fault: SwitchboardRefusal, what: string, why?: string): void {
