@@ -17,6 +17,8 @@ const WINDOW_MS = 40;
 const HOP_MS = 10;
 const FINE_MS = 2.5;
 const SEGMENT_FRAMES = 50;
+/** How far a segment may lie from the whole's lag, in frames. */
+const WANDER_FRAMES = 4;
 /** Narrow bands as far as a voice's harmonics stand apart, then mel bands. */
 const NARROW_BANDS = 30;
 const MEL_BANDS = 16;
@@ -31,19 +33,21 @@ const SILENT_DB = -75;
 const SHORTEST_MS = 300;
 
 /**
- * How much of a reference recording is in what was heard: Pearson's correlation of the two log spectra, at the lag where it is highest over
- * the whole, then by segments of 500 ms, averaged by how much spectral detail the reference has in each; negative
- * correlation counts as 0. The spectra: 40 ms windows every 10 ms; 30 bands up to 1.5 kHz, fine enough to tell voices by
- * their pitch, and 16 mel bands up to 7 kHz; levels above a floor 45 dB below each recording's own peak; each window less
- * its mean over the bands, so that loudness alone is no likeness, and each band less its mean over the time.
+ * How much of a reference recording is in what was heard: Pearson's correlation of the two log spectra, negative values
+ * counting as 0. Both are aligned as a whole where they fit best, then each segment of 500 ms within 40 ms of that, and the
+ * segments are averaged by how much spectral detail the reference has in each. The spectra: 40 ms windows every 10 ms;
+ * 30 bands up to 1.5 kHz, fine enough to tell voices by their pitch, and 16 mel bands up to 7 kHz; levels above a floor
+ * 45 dB below each recording's own peak; each window less its mean over the bands, so that loudness alone is no
+ * likeness, and each band less its mean over the segment.
  *
  * Gain and equalisation cost little; a codec that rebuilds the spectrum, not the waveform, scores high; what is missing,
  * also at the end of a shorter recording, counts as silence in its share of the time.
  *
  * Blind to: phase; a constant gain; anything above 7 kHz or 45 dB below the peak; sound that is added where the
  * reference is silent, in part; sound before and after the reference. Words that two recordings of one speaker share do
- * count, as they should. A shift of 30 ms and more in mid-recording and strong echo cost much. It judges sameness, not
- * how pleasant speech is to hear.
+ * count, as they should. A shift of more than 40 ms in mid-recording and strong echo cost much; a smaller
+ * shift, or a gap of one, costs next to nothing: delays are for alignment to tell. It judges sameness, not how pleasant
+ * speech is to hear.
  *
  * @param reference mono PCM that was fed
  * @param heard mono PCM at the same rate
@@ -68,14 +72,14 @@ export function similarity(
   const tryLags = (fromMs: number, toMs: number, shiftMs: number) => {
     const fromHops = Math.round(fromMs / HOP_MS);
     const toHops = Math.round(toMs / HOP_MS);
-    const start = fromHops * analyser.hopSamples + Math.round((shiftMs * rateHz) / 1000);
-    const got = analyser.spectrogram(heard, start, wanted.frames + toHops - fromHops);
+    const start = (fromHops - WANDER_FRAMES) * analyser.hopSamples + Math.round((shiftMs * rateHz) / 1000);
+    const got = analyser.spectrogram(heard, start, wanted.frames + toHops - fromHops + 2 * WANDER_FRAMES);
     if (got === undefined) return;
     for (let hops = fromHops; hops <= toHops; hops++) {
-      const score = correlation(wanted, got, hops - fromHops, 0, wanted.frames).coefficient;
+      const score = correlation(wanted, got, hops - fromHops + WANDER_FRAMES, 0, wanted.frames).coefficient;
       if (score <= best.similarity) continue;
       best = { similarity: score, lagMs: hops * HOP_MS + shiftMs };
-      bestFit = { got, offset: hops - fromHops };
+      bestFit = { got, offset: hops - fromHops + WANDER_FRAMES };
     }
   };
   tryLags(fromLagMs, toLagMs, 0);
@@ -97,8 +101,11 @@ function bySegments(wanted: Spectrogram, got: Spectrogram, offset: number): numb
   let weights = 0;
   for (let from = 0; from === 0 || from + SEGMENT_FRAMES / 2 < wanted.frames; from += SEGMENT_FRAMES / 2) {
     const to = Math.min(wanted.frames, from + SEGMENT_FRAMES);
-    const { coefficient, variance } = correlation(wanted, got, offset, from, to);
-    sum += coefficient * variance;
+    const fits = Array.from({ length: 2 * WANDER_FRAMES + 1 }, (_, i) =>
+      correlation(wanted, got, offset + i - WANDER_FRAMES, from, to),
+    );
+    const { variance } = fits[0] as { variance: number };
+    sum += Math.max(...fits.map(({ coefficient }) => coefficient)) * variance;
     weights += variance;
   }
   return weights > 0 ? sum / weights : 0;

@@ -15,6 +15,7 @@ export interface DeviceOptions {
 
 const PERIOD_MS = 10;
 const BUFFER_MS = 80;
+const CUSHION_MS = 50;
 const LEAD_IN_MS = 200;
 const TAIL_MS = 200;
 const READY_WITHIN_MS = 8_000;
@@ -57,9 +58,9 @@ export class SampleTimes {
 
 /**
  * Feeds a recording to a playback device in real time, through `aplay` with an 80 ms buffer: 10 ms are written every
- * 10 ms, so that no backlog adds to the delay. Silence goes before and after it.
- * @returns when each of its samples was spoken, so to say: a mouth speaks the last of 10 ms when they enter the device, so a
- * delay that is taken from here is never too short
+ * 10 ms, on top of a cushion of 50 ms of silence that keeps the device fed when this process is late.
+ * @returns when each of its samples was spoken, so to say: when the cushion before it had been played. A mouth has spoken
+ *   all of the 10 ms when they are written, so a delay that is taken from here is never too short
  * @throws AppError `feed-failed`
  */
 export async function feedRecording(options: DeviceOptions & { readonly samples: Int16Array }): Promise<SampleTimes> {
@@ -73,14 +74,19 @@ export async function feedRecording(options: DeviceOptions & { readonly samples:
     const all = new Int16Array(leadIn + options.samples.length + samplesOf(TAIL_MS));
     all.set(options.samples, leadIn);
     const step = samplesOf(PERIOD_MS);
+    const cushion = Buffer.alloc(samplesOf(CUSHION_MS) * 2);
+    child.stdin.write(cushion);
     let dueMs = clock.nowMs();
     for (let at = 0; at < all.length; at += step) {
       const waitMs = dueMs - clock.nowMs();
       if (waitMs > 0) await sleep(clock, waitMs);
       // So late that the device ran dry: what follows is late too, instead of piling up in the pipe.
       const lateMs = clock.nowMs() - dueMs;
-      if (lateMs > BUFFER_MS - PERIOD_MS) dueMs += lateMs;
-      times.mark(at + step - leadIn, clock.nowMs());
+      if (lateMs > CUSHION_MS) {
+        dueMs += lateMs;
+        child.stdin.write(cushion);
+      }
+      times.mark(at + step - leadIn, clock.nowMs() + CUSHION_MS);
       child.stdin.write(Buffer.from(all.buffer, at * 2, Math.min(step, all.length - at) * 2));
       dueMs += PERIOD_MS;
     }
