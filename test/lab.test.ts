@@ -19,7 +19,7 @@ async function throughOpus(speech: Int16Array, lossPct: number): Promise<Int16Ar
     bitrateBps: 24_000,
     complexity: 9,
     inbandFec: true,
-    expectedLossPct: 10,
+    expectedLossPct: Math.max(5, lossPct),
     packetTimeMs: 20,
   } as const;
   const encoder = new DiscordOpusEncoder({ rateHz: LAB_RATE_HZ, settings });

@@ -37,7 +37,8 @@ const SHARPNESS = 1.5;
 /**
  * How much of a reference recording is in what was heard: Pearson's correlation of the two log spectra, negative values
  * counting as 0. Both are aligned as a whole where they fit best, then each segment of 500 ms within 40 ms of that, and the
- * segments are averaged by how much spectral detail the reference has in each; the average is raised to the power of 1.5. The spectra: 40 ms windows every 10 ms;
+ * segments are averaged by how much spectral detail the reference has in each; the average is raised to
+ * the power of 1.5. The spectra: 40 ms windows every 10 ms;
  * 30 bands up to 1.5 kHz, fine enough to tell voices by their pitch, and 16 mel bands up to 7 kHz; levels above a floor
  * 45 dB below each recording's own peak; each window less its mean over the bands, so that loudness alone is no
  * likeness, and each band less its mean over the segment.
