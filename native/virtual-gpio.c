@@ -30,9 +30,7 @@
 #include <unistd.h>
 #include "gpio-namespace.h"
 
-#define MOST_CHIPS 8
-#define MOST_LINES 512
-
+enum { MOST_CHIPS = 8, MOST_LINES = 512 };
 enum attribute { DIRECTORY, EXPORT, UNEXPORT, LABEL, BASE, NGPIO, VALUE, DIRECTION, EDGE, ACTIVE_LOW, ATTRIBUTES };
 enum parent { OF_CLASS, OF_CHIP, OF_LINE };
 
@@ -128,8 +126,8 @@ static int get_attributes(const char *path, struct stat *status, struct fuse_fil
 	struct place place;
 	pthread_mutex_lock(&mutex);
 	int result = find(path, &place);
-	pthread_mutex_unlock(&mutex);
 	bool directory = place.attribute == DIRECTORY;
+	pthread_mutex_unlock(&mutex);
 	*status = (struct stat){
 		.st_mode = (directory ? S_IFDIR : S_IFREG) | attributes[place.attribute].mode,
 		.st_nlink = directory ? 2 : 1, .st_size = directory ? 0 : 4096, .st_uid = getuid(), .st_gid = getgid(),
@@ -206,7 +204,7 @@ static int read_file(const char *path, char *buffer, size_t size, off_t offset, 
 	char text[128] = "";
 	pthread_mutex_lock(&mutex);
 	bool gone = file->gone;
-	if (!gone) file->edges_read = line != NULL ? line->edges_seen : 0;
+	if (line != NULL) file->edges_read = line->edges_seen;
 	switch (file->place.attribute) {
 	case LABEL: snprintf(text, sizeof text, "%s\n", chip->label); break;
 	case BASE: snprintf(text, sizeof text, "%d\n", chip->base); break;
@@ -232,8 +230,8 @@ static int poll_file(const char *path, struct fuse_file_info *info, struct fuse_
 	struct open_file *file = (struct open_file *)info->fh;
 	pthread_mutex_lock(&mutex);
 	*ready = POLLIN | POLLOUT;
-	bool news = file->gone || (file->place.attribute == VALUE && file->edges_read != file->place.line->edges_seen);
-	if (news) *ready |= POLLPRI | POLLERR;
+	if (file->gone || (file->place.attribute == VALUE && file->edges_read != file->place.line->edges_seen))
+		*ready |= POLLPRI | POLLERR;
 	if (waiter != NULL) {
 		if (file->waiter != NULL) fuse_pollhandle_destroy(file->waiter);
 		file->waiter = waiter;
