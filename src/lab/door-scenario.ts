@@ -39,6 +39,8 @@ export interface DoorResult {
     readonly afterCall: number;
     readonly afterRestart: number;
   };
+  /** What of it the door station says that it refused, by why: proof that it got there. */
+  readonly refused: Readonly<Record<string, number>>;
 }
 
 const MID_PULSE_MS = 300;
@@ -46,6 +48,7 @@ const GRACE_MS = 2_500;
 /** Within it an opening would show at the pin; a relay takes milliseconds, a message over the broker some tens. */
 const SETTLE_MS = 600;
 const LATE_BY_MS = 300;
+const MUST_BE_REFUSED = ['replayed', 'retained', 'late', 'no-call'];
 
 type DoorMessage<T extends CallMessage['type']> = Extract<CallMessage, { type: T }>;
 
@@ -63,7 +66,10 @@ export async function runDoorScenario(context: ScenarioContext): Promise<DoorRes
   try {
     await broker.connected();
     log('openings are replayed, kept by the broker, and sent late');
-    await attempt(failed, 'replay', () => replay(site, pin, broker, replayed));
+    const refused = (await attempt(failed, 'replay', () => replay(site, pin, broker, replayed))) ?? {};
+    for (const why of MUST_BE_REFUSED) {
+      if ((refused[why] ?? 0) === 0) failed.push(`no opening reached the door that it had to refuse as ${why}`);
+    }
     log('the station is killed with the door open');
     const killedMs = await attempt(failed, 'killed', () => endMidPulse(site, pin, 'SIGKILL'));
     await sleep(SETTLE_MS); // retained openings come again to the station that has started anew
@@ -85,6 +91,7 @@ export async function runDoorScenario(context: ScenarioContext): Promise<DoorRes
       openMs: measured.length === 2 ? Math.max(...measured) : null,
       openedByReplay: pin.unasked,
       replayed,
+      refused,
     };
   } finally {
     await broker.close();
@@ -168,7 +175,7 @@ async function replay(
   pin: DoorPin,
   broker: Burglar,
   replayed: { copies: number; retained: number; late: number; afterCall: number },
-): Promise<void> {
+): Promise<Record<string, number>> {
   const watches = await watchBoth(site);
   try {
     const { callId } = await talk(site, watches);
@@ -207,6 +214,7 @@ async function replay(
       replayed.afterCall += 2;
     }
     await sleep(SETTLE_MS);
+    return (await watches.door.client.call('station.status', {})).door.refused;
   } finally {
     watches.door.close();
     watches.indoor.close();
