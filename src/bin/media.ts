@@ -8,8 +8,9 @@ import { processLogger } from './process-logger.js';
 
 /** `media.js --config FILE`: the media process. Ends with 0 on SIGTERM or SIGINT, with 2 when it can't start. */
 const STOP_MS = 800;
+const WATCHDOG_MS = 500;
 const logger = processLogger('media');
-const notify = notifier();
+const notify = notifier(logger);
 
 try {
   const { config: file } = parseArgs({ options: { config: { type: 'string' } } }).values;
@@ -17,6 +18,7 @@ try {
   const { config } = loadConfig(file);
   const engine = await startEngine({ config, clock: systemClock, logger });
   const stop = () => {
+    notify.stopping();
     process.removeAllListeners('SIGTERM').removeAllListeners('SIGINT');
     // A capture thread that hangs would keep even `process.exit` waiting; the signal's default action ends it.
     setTimeout(() => process.kill(process.pid, 'SIGTERM'), STOP_MS).unref();
@@ -24,6 +26,8 @@ try {
   };
   process.once('SIGTERM', stop).once('SIGINT', stop);
   notify.ready();
+  // It turns as long as the process lives, but doesn't keep it alive.
+  setInterval(() => notify.watchdog(), WATCHDOG_MS).unref();
 } catch (error) {
   logger.error({ error: errorText(error) }, "the media process can't start");
   process.exitCode = 2;

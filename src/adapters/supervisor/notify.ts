@@ -1,10 +1,13 @@
 import { z } from 'zod';
+import { type Logger, silentLogger } from '../../core/logger.js';
+import { sdNotify } from './systemd-notify.js';
 
-/** What a process tells its supervisor; the same three words that systemd's sd_notify(3) knows. */
+/** What a process tells its supervisor; the words of systemd's sd_notify(3). */
 export const notice = z.discriminatedUnion('notice', [
   z.object({ notice: z.literal('ready') }),
   z.object({ notice: z.literal('watchdog') }),
   z.object({ notice: z.literal('status'), text: z.string().max(500) }),
+  z.object({ notice: z.literal('stopping') }),
 ]);
 export type Notice = z.infer<typeof notice>;
 
@@ -13,25 +16,53 @@ export interface Notifier {
   ready(): void;
   /** The event loop turns. The supervisor ends a process whose watchdog stays silent. */
   watchdog(): void;
+  /** One line for people, as `systemctl status` shows it. */
   status(text: string): void;
 }
 
+/** What the `main` of a process may say beside. */
+export interface ProcessNotifier extends Notifier {
+  /** It has begun to end, of its own will or on a signal. */
+  stopping(): void;
+}
+
 /**
- * Notices over the IPC channel that the supervisor opened; without one, nothing is sent. The channel doesn't keep the
- * process alive. When the supervisor dies the process asks itself to end (SIGTERM): a station without one has nobody to
- * make its door safe.
+ * The way to whoever started this process:
+ *
+ *   an IPC channel      the foreground supervisor. The channel doesn't keep the process alive. When the supervisor dies the
+ *                       process asks itself to end (SIGTERM): a station without one has nobody to make its door safe
+ *   NOTIFY_SOCKET       systemd, or another that speaks sd_notify(3). Taken out of the environment, since no child of ours
+ *                       may speak for us
+ *   neither             nothing is sent
+ * @throws AppError `notify-unavailable`
  */
-export function notifier(): Notifier {
-  const send = (message: Notice): void => {
-    if (process.connected) process.send?.(message, undefined, undefined, () => {});
-  };
-  if (process.channel !== undefined && process.channel !== null) {
-    process.on('disconnect', () => process.kill(process.pid, 'SIGTERM'));
-    process.channel.unref();
-  }
+export function notifier(logger: Logger = silentLogger): ProcessNotifier {
+  const send = channelOf(logger);
   return {
     ready: () => send({ notice: 'ready' }),
     watchdog: () => send({ notice: 'watchdog' }),
-    status: (text) => send({ notice: 'status', text }),
+    status: (text) => send({ notice: 'status', text: text.slice(0, 500) }),
+    stopping: () => send({ notice: 'stopping' }),
   };
+}
+
+function channelOf(logger: Logger): (message: Notice) => void {
+  const address = process.env.NOTIFY_SOCKET;
+  for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete process.env[name];
+  if (process.channel !== undefined && process.channel !== null) {
+    process.on('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+    process.channel.unref();
+    return (message) => {
+      if (process.connected) process.send?.(message, undefined, undefined, () => {});
+    };
+  }
+  if (address === undefined) return () => {};
+  const tell = sdNotify(address, logger);
+  return (message) => tell(stateOf(message));
+}
+
+/** A line feed would begin another assignment. */
+function stateOf(message: Notice): string {
+  if (message.notice === 'status') return `STATUS=${message.text.replaceAll(/[\r\n]+/g, ' ')}`;
+  return `${message.notice.toUpperCase()}=1`;
 }
