@@ -43,13 +43,21 @@ export function loadConfig(file: string): LoadedConfig {
   const raw = readYaml(file, faults);
   const checked = raw === undefined ? undefined : check(configSchema, raw, file, faults);
   const boardPath = boardPathOf(raw, file);
-  const rawBoard = boardPath === undefined ? undefined : readYaml(boardPath, faults);
-  const board =
-    rawBoard === undefined || boardPath === undefined ? undefined : check(boardSchema, rawBoard, boardPath, faults);
-  if (board !== undefined && boardPath !== undefined) faults.push(...boardFaults(board, boardPath));
+  const board = boardPath === undefined ? undefined : readBoard(boardPath, faults);
   if (checked !== undefined) faults.push(...crossFaults(checked, board, file));
   if (faults.length > 0 || checked === undefined || board === undefined) throw new ConfigError(faults);
   return { config: deepFreeze(withAbsolutePaths(checked, file)), board: deepFreeze(board) };
+}
+
+/**
+ * Reads a board profile alone.
+ * @throws ConfigError with every fault of it
+ */
+export function loadBoard(file: string): Readonly<Board> {
+  const faults: ConfigFault[] = [];
+  const board = readBoard(file, faults);
+  if (board === undefined || faults.length > 0) throw new ConfigError(faults);
+  return deepFreeze(board);
 }
 
 /** The JSON Schema of a station's configuration file (draft 2020-12), for editors. */
@@ -104,6 +112,13 @@ function check<T>(schema: z.ZodType<T>, raw: unknown, file: string, faults: Conf
     }
   }
   return undefined;
+}
+
+function readBoard(file: string, faults: ConfigFault[]): Board | undefined {
+  const raw = readYaml(file, faults);
+  const board = raw === undefined ? undefined : check(boardSchema, raw, file, faults);
+  if (board !== undefined) faults.push(...boardFaults(board, file));
+  return board;
 }
 
 function boardPathOf(raw: unknown, file: string): string | undefined {

@@ -10,6 +10,13 @@ const id = z
 const line = z.int().min(0).max(511).describe('line of the GPIO chip, counted from 0');
 const portNumber = z.int().min(1).max(65_535);
 const level = z.enum(['high', 'low']);
+const device = z.string().min(1).max(200);
+const mixerSetting = z
+  .string()
+  .regex(
+    /^(?:\d{1,3}%|-?\d+(?:\.\d+)?dB|on|off|mute|unmute|cap|nocap)(?: (?:\d{1,3}%|on|off|mute|unmute|cap|nocap))*$/,
+    'must be what amixer sset takes: 80%, -6dB, on, off, mute, unmute, cap or nocap, with spaces between',
+  );
 
 export const buttonAction = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('call'), target: z.string().min(1).max(80) }),
@@ -35,8 +42,26 @@ export const boardSchema = z.strictObject({
         safe: level.describe('level at the pin that keeps the door shut'),
       })
       .optional(),
-    leds: z.partialRecord(z.enum(['microphone', 'call']), z.strictObject({ line, lit: level })).default({}),
+    leds: z
+      .record(id, z.strictObject({ line, lit: level }))
+      .default({})
+      .describe('microphone and call are lit by the station; flows may light all but microphone'),
   }),
+  sound: z
+    .strictObject({
+      card: z
+        .string()
+        .regex(/^[A-Za-z0-9_]{1,15}$/, 'must be letters, digits and _, at most 15')
+        .describe("ALSA's id of the card, as /proc/asound/cards shows it in brackets"),
+      capture: device.describe('ALSA device of the microphone'),
+      playback: device.describe('ALSA device of the speaker'),
+      mixer: z
+        .record(z.string().min(1).max(44), mixerSetting)
+        .default({})
+        .describe("the card's controls, as amixer scontrols names them, and what each is set to"),
+    })
+    .optional()
+    .describe('the sound card that belongs to the board'),
 });
 export type Board = z.infer<typeof boardSchema>;
 
@@ -49,8 +74,8 @@ export const configSchema = z.strictObject({
   }),
   board: z.string().min(1).describe('file of the board profile (device/*.yaml)'),
   audio: z.strictObject({
-    capture: z.string().min(1).max(200).describe('ALSA device of the microphone'),
-    playback: z.string().min(1).max(200).describe('ALSA device of the speaker'),
+    capture: device.describe('ALSA device of the microphone'),
+    playback: device.describe('ALSA device of the speaker'),
     profile: z.enum(['voice', 'fullband']).default('voice').describe('voice: 16 kHz; fullband: 48 kHz'),
   }),
   opus: z
@@ -87,6 +112,25 @@ export const configSchema = z.strictObject({
       ttlMs: z.int().min(100).max(5_000).default(3_000).describe('how long an authorisation to open is good for'),
     })
     .prefault({}),
+  flows: z
+    .strictObject({
+      enabled: z.boolean().default(true).describe('off: each press does at once what buttons says'),
+      port: portNumber.default(1880).describe("of the editor and its Admin API, on this machine's loopback alone"),
+      initial: z
+        .enum(['door-station', 'indoor-station'])
+        .default('door-station')
+        .describe('the flows that a first start begins with (flows/*.json)'),
+      goodAfterMs: z
+        .int()
+        .min(1_000)
+        .max(86_400_000)
+        .default(300_000)
+        .describe('flows that ran for so long without a fault are kept as the last good ones'),
+      allowInstall: z.boolean().default(false).describe('whether the editor may install further nodes from npm'),
+      allowExec: z.boolean().default(false).describe('whether flows may run programs (the exec node)'),
+    })
+    .prefault({})
+    .describe('Node-RED: what presses, calls and the door do, as its flows say'),
   mqtt: z.strictObject({
     url: z.url({ protocol: /^mqtts?$/ }).describe('mqtts://host:port of the site broker'),
     ca: z.string().min(1),

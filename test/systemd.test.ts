@@ -1,0 +1,111 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { type Test, test } from 'tap';
+
+const root = resolve(import.meta.dirname, '../..');
+const units = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|target)$/.test(name));
+
+function tempDir(t: Test): string {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-systemd-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  return dir;
+}
+
+test('systemd finds no fault in the units, and little that they may do', async (t) => {
+  const dir = tempDir(t);
+  for (const name of units) {
+    const text = readFileSync(join(root, 'systemd', name), 'utf8');
+    const here = text.replaceAll('/opt/entryphone/.toolchain/bin/node', process.execPath);
+    writeFileSync(join(dir, name), here.replaceAll('/opt/entryphone', root));
+  }
+  const files = units.map((name) => join(dir, name));
+  const verify = spawnSync('systemd-analyze', ['verify', '--man=no', ...files], { encoding: 'utf8' });
+  t.equal(verify.status, 0, verify.stderr);
+  t.notMatch(verify.stderr, /entryphone/, 'no warning about ours');
+  for (const file of files.filter((name) => name.endsWith('.service'))) {
+    const security = spawnSync('systemd-analyze', ['security', '--offline=true', '--threshold=25', file], {
+      encoding: 'utf8',
+      env: { ...process.env, SYSTEMD_PAGER: '' },
+    });
+    t.equal(security.status, 0, security.stdout);
+    t.comment(
+      security.stdout
+        .trim()
+        .split('\n')
+        .at(-1)
+        ?.replace(/[^\x20-\x7e]/g, '')
+        .trim(),
+    );
+  }
+});
+
+test('each process has a user of its own, a watchdog, and what it may not have', async (t) => {
+  const settings = (name: string) => {
+    const rows =
+      readFileSync(join(root, 'systemd', `entryphone-${name}.service`), 'utf8').match(/^[A-Z]\w+=.*$/gm) ?? [];
+    return (key: string) => rows.filter((row) => row.startsWith(`${key}=`)).map((row) => row.slice(key.length + 1));
+  };
+  const [station, media, flows] = [settings('station'), settings('media'), settings('flows')];
+  for (const unit of [station, media, flows]) {
+    t.same([unit('Type'), unit('NotifyAccess'), unit('Restart')], [['notify'], ['main'], ['always']]);
+    t.same(unit('WatchdogSignal'), ['SIGKILL']);
+  }
+  t.equal(new Set([station, media, flows].flatMap((unit) => unit('User'))).size, 3);
+  t.same(station('WatchdogSec'), ['2s']);
+  t.match(station('ExecStartPre')[0], /relay-safe\.js/);
+  t.match(station('ExecStopPost')[0], /relay-safe\.js/);
+  t.same(media('CPUSchedulingPolicy'), ['fifo']);
+  t.same(flows('SupplementaryGroups'), ['entryphone'], 'neither gpio nor audio, nor where sockets are put');
+});
+
+/** Datagrams at a Unix socket, for which Node has no word; perl-base is on every Debian. */
+const RECEIVER = `
+  use Socket; my $address = $ARGV[0]; $address =~ s/^@/\\0/; $| = 1;
+  socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die; bind($s, pack_sockaddr_un($address)) or die "$!"; print "bound\\n";
+  for (1..4) { recv($s, my $text, 4096, 0); print "$text\\n" }
+`;
+
+for (const [kind, addressIn] of [
+  ['a path', (dir: string) => join(dir, 'notify')],
+  ['an abstract name', (dir: string) => `@${dir}/notify`],
+] as const) {
+  test(`a process speaks sd_notify to ${kind}, and its children can't`, async (t) => {
+    const address = addressIn(tempDir(t));
+    const receiver = spawn('perl', ['-e', RECEIVER, address], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.teardown(() => receiver.kill());
+    const ended = once(receiver, 'exit');
+    const rows = createInterface({ input: receiver.stdout });
+    await once(rows, 'line');
+    const heard: string[] = [];
+    rows.on('line', (row) => heard.push(row));
+    const probe = spawnSync(process.execPath, [join(import.meta.dirname, 'support/notify-probe.js')], {
+      encoding: 'utf8',
+      env: { ...process.env, NOTIFY_SOCKET: address, WATCHDOG_USEC: '2000000' },
+    });
+    t.equal(probe.status, 0, probe.stderr);
+    t.equal(probe.stdout, 'undefined', 'NOTIFY_SOCKET is not handed on');
+    await ended;
+    t.same(heard, ['READY=1', 'WATCHDOG=1', 'STATUS=one line READY=0', 'STOPPING=1']);
+  });
+}
+
+test('a supervisor by IPC comes first; a socket that nobody reads does no harm', async (t) => {
+  const program = join(import.meta.dirname, 'support/notify-probe.js');
+  const env = { ...process.env, NOTIFY_SOCKET: join(tempDir(t), 'nobody') };
+  const child = spawn(process.execPath, [program], { env, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const heard: unknown[] = [];
+  child.on('message', (message) => heard.push(message));
+  await once(child, 'exit');
+  t.same(heard, [
+    { notice: 'ready' },
+    { notice: 'watchdog' },
+    { notice: 'status', text: 'one line\nREADY=0' },
+    { notice: 'stopping' },
+  ]);
+  const deaf = spawnSync(process.execPath, [program], { env, encoding: 'utf8' });
+  t.equal(deaf.status, 0, deaf.stderr);
+});
