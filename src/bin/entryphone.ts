@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addAudioCommand } from './commands/audio.js';
 import { addCallCommands } from './commands/call.js';
 import { addConfigCommands } from './commands/config.js';
+import { addInstallCommand } from './commands/install.js';
 import { addLabCommands } from './commands/lab.js';
 import { fail } from './commands/output.js';
 import { addRunCommand } from './commands/run.js';
@@ -24,6 +25,7 @@ addCallCommands(program);
 addStatusCommand(program);
 addLabCommands(program);
 addConfigCommands(program);
+addInstallCommand(program);
 addAudioCommand(program);
 program.configureOutput({ outputError: (text, write) => write(text) });
 program.exitOverride((error) => {

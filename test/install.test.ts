@@ -1,0 +1,155 @@
+import { spawnSync } from 'node:child_process';
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { type Test, test } from 'tap';
+import { loadBoard, loadConfig } from '../src/config/load.js';
+
+const checkout = resolve(import.meta.dirname, '../..');
+const entryphone = join(checkout, 'dist/src/bin/entryphone.js');
+const boards = readdirSync(join(checkout, 'device')).flatMap((name) => /^(.*)\.yaml$/.exec(name)?.[1] ?? []);
+
+function tempRoot(t: Test): string {
+  const root = mkdtempSync(join(tmpdir(), 'entryphone-install-'));
+  t.teardown(() => rmSync(root, { recursive: true }));
+  return root;
+}
+
+interface Report {
+  ok: boolean;
+  failed: string[];
+  applied: boolean;
+  steps: { do: string; path?: string; command?: string[]; outcome: string; error?: string }[];
+  left: string[];
+}
+
+function install(...args: string[]): { status: number | null; stderr: string; report: Report } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [entryphone, 'install', '--json', ...args], {
+    encoding: 'utf8',
+  });
+  return { status, stderr, report: stdout === '' ? ({} as Report) : JSON.parse(stdout) };
+}
+
+const filesOf = (root: string) =>
+  readdirSync(root, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => join(entry.parentPath, entry.name).slice(root.length))
+    .sort();
+
+/** What a link of the image leads to is not there on this machine. */
+const readIfFile = (path: string) => (lstatSync(path).isFile() ? readFileSync(path, 'utf8') : readlinkSync(path));
+
+test('the profiles that ship are boards, each with its own chip, and pins that the header has', async (t) => {
+  t.same(boards.sort(), ['raspberry-pi-4', 'raspberry-pi-5', 'raspberry-pi-zero-2-w', 'virtual-board']);
+  const chips = new Set<string>();
+  for (const name of boards) {
+    const { gpio, sound } = loadBoard(join(checkout, 'device', `${name}.yaml`));
+    chips.add(gpio.chip);
+    const lines = [gpio.relay, ...Object.values(gpio.buttons), ...Object.values(gpio.leds)].map(
+      (one) => one?.line ?? 99,
+    );
+    t.ok(
+      lines.every((line) => line >= 2 && line <= 27),
+      name,
+    );
+    if (name !== 'virtual-board') t.match(sound, { card: 'entryphone', capture: 'entryphone' });
+  }
+  t.equal(chips.size, boards.length);
+});
+
+test('a dry run says what it would do, and changes nothing', async (t) => {
+  const root = tempRoot(t);
+  const args = ['--board', 'raspberry-pi-4', '--role', 'station', '--broker', '192.0.2.10', '--address', '192.0.2.1'];
+  const { status, report } = install(...args, '--root', root);
+  t.equal(status, 0);
+  t.match(report, { ok: true, applied: false });
+  t.ok(report.steps.length > 8 && report.steps.every((step) => step.outcome === 'needed'));
+  t.same(filesOf(root), []);
+});
+
+test('applied to an image: configuration that loads, users, units, firmware; the second time nothing changes', async (t) => {
+  const root = tempRoot(t);
+  mkdirSync(join(root, 'boot/firmware'), { recursive: true });
+  writeFileSync(join(root, 'boot/firmware/config.txt'), '[cm4]\notg_mode=1\n');
+  const args = [
+    '--board',
+    'raspberry-pi-5',
+    '--role',
+    'site-host',
+    '--root',
+    root,
+    '--address',
+    '192.0.2.1',
+    '--apply',
+  ];
+  const first = install(...args);
+  t.equal(first.status, 0, first.report.failed?.join());
+  t.ok(first.report.steps.every((step) => step.outcome === 'done'));
+
+  const at = (path: string) => join(root, path);
+  const read = (path: string) => readFileSync(at(path), 'utf8');
+  const { config, board } = loadConfig(at('etc/entryphone/station.yaml'));
+  t.match(config, { station: { id: 'indoor', role: 'site-host' }, audio: { capture: 'entryphone' } });
+  t.equal(config.siteHost?.listen.address, '192.0.2.1');
+  t.equal(board.gpio.chip, 'pinctrl-rp1');
+  t.match(read('etc/group'), /^entryphone-run:/m);
+  for (const user of ['station', 'media', 'flows'])
+    t.match(read('etc/passwd'), new RegExp(`^entryphone-${user}:`, 'm'));
+  t.ok(readdirSync(at('etc/systemd/system/entryphone.target.wants')).includes('entryphone-station.service'));
+  t.equal(read('boot/firmware/config.txt'), 'include entryphone.txt\n[cm4]\notg_mode=1\n', 'before any section');
+  t.match(read('boot/firmware/entryphone.txt'), /^gpio=5=ip,pu\ngpio=6=ip,pu\ngpio=17=op,dl$/m);
+
+  const contents = () => filesOf(root).map((file) => `${file}\n${readIfFile(at(file))}`);
+  const before = contents();
+  const again = install(...args);
+  t.equal(again.status, 0);
+  t.ok(again.report.steps.every((step) => step.do === 'run' || step.outcome === 'already'));
+  t.same(contents(), before);
+
+  const wired = read('etc/entryphone/board.yaml').replace(
+    'line: 17, wiring: fail-secure, safe: low',
+    'line: 27, wiring: fail-safe, safe: high',
+  );
+  writeFileSync(at('etc/entryphone/board.yaml'), wired);
+  writeFileSync(at('etc/systemd/system/entryphone-media.service'), '[Service]\n');
+  const { report } = install(...args);
+  const outcomeOf = (path: string) => report.steps.find((step) => step.path === path)?.outcome;
+  t.equal(outcomeOf('/etc/entryphone/board.yaml'), 'kept');
+  t.equal(read('etc/entryphone/board.yaml'), wired);
+  t.equal(outcomeOf('/etc/systemd/system/entryphone-media.service'), 'done', 'a unit is ours');
+  t.match(read('boot/firmware/entryphone.txt'), /^gpio=27=op,dh$/m, 'by the wiring that is there');
+});
+
+test('what can not be done is said, with what to do, and nothing is half done', async (t) => {
+  const root = tempRoot(t);
+  const common = ['--root', root, '--role', 'station', '--broker', '192.0.2.10', '--address', '192.0.2.1'];
+  for (const [args, words] of [
+    [['--board', 'raspberry-pi-9', ...common], /no board profile raspberry-pi-9.*virtual-board/],
+    [['--board', 'virtual-board', ...common, '--id', '../door'], /station\.id/],
+    [['--board', 'virtual-board', '--root', root, '--role', 'station', '--address', '192.0.2.1'], /--broker/],
+    [['--board', 'virtual-board', ...common, '--root', join(root, 'none')], /is no folder/],
+  ] as const) {
+    const { status, stderr } = install(...args, '--apply');
+    t.equal(status, 1);
+    t.match(stderr, words);
+  }
+  t.same(filesOf(root), []);
+
+  const outside = tempRoot(t);
+  symlinkSync(outside, join(root, 'etc'));
+  const { status, report } = install('--board', 'virtual-board', ...common, '--apply');
+  t.equal(status, 1);
+  t.match(report.steps[0], { outcome: 'failed', error: /leads out of/ });
+  t.ok(report.steps.slice(1).every((step) => step.outcome === 'skipped'));
+  t.same(filesOf(outside), []);
+});
