@@ -26,6 +26,8 @@ export interface ServiceEvents {
   ready: [];
   exited: [reason: string];
   status: [text: string];
+  /** This process asks for another to be restarted. */
+  restart: [service: string, reason: string];
 }
 
 /** What the supervisor's child said on its stderr and stdout goes here, line by line unchanged. */
@@ -78,6 +80,7 @@ export class Service extends EventEmitter<ServiceEvents> {
    */
   async start(): Promise<void> {
     this.#stopping = false;
+    await this.#makeSafe();
     let giveUp: Timer | undefined;
     let exited: (reason: string) => void = () => {};
     const started = new Promise<void>((resolve, reject) => {
@@ -91,7 +94,6 @@ export class Service extends EventEmitter<ServiceEvents> {
         fail(`was not ready within ${this.spec.startTimeoutMs} ms`),
       );
     });
-    await this.#makeSafe();
     this.#spawn();
     try {
       await started;
@@ -108,20 +110,30 @@ export class Service extends EventEmitter<ServiceEvents> {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#restart?.cancel();
-    const child = this.#child;
-    if (child !== undefined) {
-      child.kill('SIGTERM');
-      const kill = this.#clock.after(this.spec.stopTimeoutMs, () => {
-        this.#logger.warn({}, `did not end within ${this.spec.stopTimeoutMs} ms of SIGTERM: SIGKILL`);
-        child.kill('SIGKILL');
-      });
-      await new Promise<void>((resolve) => {
-        if (child.exitCode !== null || child.signalCode !== null) resolve();
-        else child.once('exit', () => resolve());
-      });
-      kill.cancel();
-    }
+    await this.#end();
     await this.#settled;
+  }
+
+  /** Ends what runs now, as `stop` does, and starts it anew. One that is not running is about to start anyway. */
+  async restart(reason: string): Promise<void> {
+    if (this.#stopping || this.#child === undefined) return;
+    this.#logger.warn({ reason }, 'restarted');
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
+    const child = this.#child;
+    if (child === undefined) return;
+    child.kill('SIGTERM');
+    const kill = this.#clock.after(this.spec.stopTimeoutMs, () => {
+      this.#logger.warn({}, `did not end within ${this.spec.stopTimeoutMs} ms of SIGTERM: SIGKILL`);
+      child.kill('SIGKILL');
+    });
+    await new Promise<void>((resolve) => {
+      if (child.exitCode !== null || child.signalCode !== null) resolve();
+      else child.once('exit', () => resolve());
+    });
+    kill.cancel();
   }
 
   #spawn(): void {
@@ -149,6 +161,10 @@ export class Service extends EventEmitter<ServiceEvents> {
     if (!parsed.success || child !== this.#child) return;
     if (parsed.data.notice === 'status') {
       this.emit('status', parsed.data.text);
+      return;
+    }
+    if (parsed.data.notice === 'restart') {
+      this.emit('restart', parsed.data.service, parsed.data.reason);
       return;
     }
     if (parsed.data.notice === 'ready' && !this.#ready) {
