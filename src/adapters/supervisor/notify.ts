@@ -8,6 +8,7 @@ export const notice = z.discriminatedUnion('notice', [
   z.object({ notice: z.literal('watchdog') }),
   z.object({ notice: z.literal('status'), text: z.string().max(500) }),
   z.object({ notice: z.literal('stopping') }),
+  z.object({ notice: z.literal('restart'), service: z.string().max(64), reason: z.string().max(500) }),
 ]);
 export type Notice = z.infer<typeof notice>;
 
