@@ -80,10 +80,19 @@ step='npm modules'
 remedy='check that the npm registry can be reached (npm ping), then run make setup again'
 want=$(hash_of package-lock.json)-$(node -p process.versions.modules)-$(node -p process.arch)
 if ! { stamp_is modules "$want" && [ -d node_modules ]; }; then
-  rm -f "$tools/stamps/modules" "$tools/stamps/natives"
+  rm -f "$tools/stamps/modules" "$tools/stamps/natives" "$tools/stamps/runner"
   say '3/5 npm modules, as package-lock.json pins them'
   quietly npm ci --ignore-scripts
   printf '%s' "$want" >"$tools/stamps/modules"
+fi
+
+# tap's test runner without its TypeScript loader (.taprc), once after each npm ci.
+step='test runner'
+remedy='rm -r .toolchain/stamps and make setup'
+runner=$want-$(hash_of .taprc)
+if ! stamp_is runner "$runner"; then
+  quietly node_modules/.bin/tap build
+  printf '%s' "$runner" >"$tools/stamps/runner"
 fi
 
 # Built from source, because prebuilt binaries come from outside the lock file. alsa-capture needs C++20 under Node 24.
@@ -92,9 +101,11 @@ headers=$(node -p 'require("node:path").resolve(process.execPath, "../..")')
 export CXXFLAGS=-std=gnu++20 npm_config_build_from_source=true
 step='native modules'
 remedy='is a compiler there (g++ --version)? Then rm -r .toolchain/stamps and make setup'
-natives=$want-$(find native -name build -prune -o -type f -print | sort | xargs cat | sha256sum | cut -c1-32)
+natives=$want-$(find native setup/patches -name build -prune -o -type f -print | sort | xargs cat | sha256sum | cut -c1-32)
 if ! stamp_is natives "$natives"; then
   say '4/5 native modules: alsa-capture, @discordjs/opus, epoll, and our own'
+  # alsa-capture spins for ever in its close; the patch says why.
+  git apply --reverse --check setup/patches/alsa-capture.patch 2>/dev/null || quietly git apply setup/patches/alsa-capture.patch
   quietly npm rebuild --foreground-scripts alsa-capture @discordjs/opus epoll
   quietly make -C native
   printf '%s' "$natives" >"$tools/stamps/natives"
