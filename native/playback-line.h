@@ -108,8 +108,7 @@ class Writer {
     snd_pcm_sw_params_set_start_threshold(pcm_.get(), params, target_);
     snd_pcm_sw_params_set_avail_min(pcm_.get(), params, format_.bufferSamples - target_ + line_.frameSamples);
     if (int error = snd_pcm_sw_params(pcm_.get(), params); error < 0) throw alsaFault("card-format", "it can't be set up", error);
-    start();
-    while (!stopped()) turn();
+    while (!stopped()) isStarted_ ? turn() : start();
     snd_pcm_drop(pcm_.get());
   }
 
@@ -124,10 +123,11 @@ class Writer {
   // Begins with silence, so that nothing is asked of JavaScript before the card moves.
   void start() {
     queued_ = 0;
-    moving_ = false;
+    isStarted_ = true;
+    isMoving_ = false;
     movedAtNs_ = nowNs();
-    for (size_t given = 0; given + line_.frameSamples <= target_; given += line_.frameSamples) write(silence_.data());
-    if (snd_pcm_state(pcm_.get()) == SND_PCM_STATE_PREPARED) {
+    while (isStarted_ && queued_ + line_.frameSamples <= target_) write(silence_.data());
+    if (isStarted_ && snd_pcm_state(pcm_.get()) == SND_PCM_STATE_PREPARED) {
       if (int error = snd_pcm_start(pcm_.get()); error < 0) throw alsaFault("card-lost", "it does not start", error);
     }
   }
@@ -139,7 +139,7 @@ class Writer {
     if (available < 0) return recover(static_cast<int>(available));
     const size_t queued = format_.bufferSamples - std::min<size_t>(available, format_.bufferSamples);
     if (queued < queued_) moved(queued, now);
-    if (queued + line_.frameSamples > target_ || !moving_) return waitForCard(now);
+    if (queued + line_.frameSamples > target_ || !isMoving_) return waitForCard(now);
 
     ask((target_ - queued) / line_.frameSamples);
     if (line_.ring.pop(frame_.data())) return write(frame_.data());
@@ -155,8 +155,8 @@ class Writer {
     queued_ = queued;
     dryAtNs_ = now + toNs(queued);
     movedAtNs_ = now;
-    if (moving_) return;
-    moving_ = true;
+    if (isMoving_) return;
+    isMoving_ = true;
     std::lock_guard lock(line_.mutex);
     line_.isUp = true;
     if (line_.wake) line_.wake();
@@ -190,7 +190,7 @@ class Writer {
     for (size_t done = 0; done < line_.frameSamples;) {
       const snd_pcm_sframes_t taken = snd_pcm_writei(pcm_.get(), samples + done, line_.frameSamples - done);
       if (taken == -EAGAIN) {
-        if (stopped()) return;
+        if (stopped() || !isStarted_) return;
         line_.aliveAtNs.store(nowNs());
         waitForCard(nowNs());
         continue;
@@ -214,7 +214,7 @@ class Writer {
     if (nowNs() - repairedAtNs_ >= kHungNs) repairs_ = 0;
     repairedAtNs_ = nowNs();
     if (int result = snd_pcm_prepare(pcm_.get()); result < 0) throw alsaFault("card-lost", "it does not recover", result);
-    start();
+    isStarted_ = false;
   }
 
   static constexpr int kMostRepairs = 20;
@@ -225,7 +225,8 @@ class Writer {
   PcmFormat format_;
   size_t target_ = 0;
   size_t queued_ = 0;
-  bool moving_ = false;
+  bool isStarted_ = false;
+  bool isMoving_ = false;
   int64_t movedAtNs_ = 0;
   int64_t dryAtNs_ = 0;
   int64_t repairedAtNs_ = 0;

@@ -1,8 +1,5 @@
-// The N-API side of playback: a `Playback` owns a writing thread (playback-line.h) and asks JavaScript for frames when the
-// thread wants them.
-//
-//   new Playback({ device, rateHz, pull, changed })   pull(): Int16Array of 10 ms; changed(isUp, code?, text?)
-//   delayMs(), xruns(), starvedFrames(), aliveMs(), close()
+// Playback through ALSA for Node.js: what no package gives. A thread of its own writes; JavaScript is asked for each
+// frame when the card has room for it. See playback-line.h for the thread.
 #include <napi.h>
 
 #include <thread>
@@ -11,136 +8,230 @@
 
 namespace {
 
+// The JavaScript side of a line; owned by its thread-safe function, gone when that is finalized.
+struct Listener {
+  std::shared_ptr<Line> line;
+  Napi::FunctionReference pull;
+  Napi::FunctionReference changed;
+  bool isClosed = false;
+  bool saidUp = false;
+  bool saidFailed = false;
+};
+
+void lookAtLine(Napi::Env env, Napi::Function, Listener* listener, void*);
+using Wake = Napi::TypedThreadSafeFunction<Listener, void, lookAtLine>;
+
+void sayChanges(Napi::Env env, Listener& listener) {
+  Line& line = *listener.line;
+  bool isUp;
+  bool hasFailed;
+  Fault fault;
+  {
+    std::lock_guard lock(line.mutex);
+    isUp = line.isUp;
+    hasFailed = line.hasFailed;
+    fault = line.fault;
+  }
+  if (isUp && !listener.saidUp && !listener.isClosed) {
+    listener.saidUp = true;
+    listener.changed.Call({Napi::String::New(env, "up")});
+  }
+  if (hasFailed && !listener.saidFailed && !listener.isClosed) {
+    listener.saidFailed = true;
+    listener.changed.Call({Napi::String::New(env, fault.code), Napi::String::New(env, fault.text)});
+  }
+}
+
+// A frame of the wanted length, or nothing where the function gave something else.
+const int16_t* pulled(const Napi::Value& value, const Line& line) {
+  if (!value.IsTypedArray()) return nullptr;
+  const auto array = value.As<Napi::TypedArray>();
+  if (array.TypedArrayType() != napi_int16_array || array.ElementLength() != line.frameSamples) return nullptr;
+  return value.As<Napi::Int16Array>().Data();
+}
+
+void lookAtLine(Napi::Env env, Napi::Function, Listener* listener, void*) {
+  if (static_cast<napi_env>(env) == nullptr || listener->isClosed) return;
+  Napi::HandleScope scope(env);
+  Line& line = *listener->line;
+  sayChanges(env, *listener);
+  for (uint32_t late = line.lateFrames.exchange(0); late > 0 && !listener->isClosed; late--) listener->pull.Call({});
+  while (!listener->isClosed && line.ring.pushed() < line.wanted.load()) {
+    Napi::HandleScope frameScope(env);
+    const Napi::Value value = listener->pull.Call({});
+    if (listener->isClosed) return;
+    const int16_t* frame = pulled(value, line);
+    if (frame == nullptr) throw Napi::TypeError::New(env, "pull() must give an Int16Array of 10 ms");
+    if (!line.ring.push(frame)) return;
+    std::lock_guard lock(line.mutex);
+    line.changed.notify_all();
+  }
+}
+
+// new Playback({ device, rateHz, pull, changed }): see src/adapters/alsa/native.ts.
 class Playback : public Napi::ObjectWrap<Playback> {
  public:
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Playback",
-                       {InstanceMethod("delayMs", &Playback::delayMs), InstanceMethod("xruns", &Playback::xruns),
-                        InstanceMethod("starvedFrames", &Playback::starvedFrames),
-                        InstanceMethod("aliveMs", &Playback::aliveMs), InstanceMethod("close", &Playback::close)});
+                       {InstanceMethod("close", &Playback::close), InstanceMethod("delayMs", &Playback::delayMs),
+                        InstanceMethod("figures", &Playback::figures)});
   }
 
-  explicit Playback(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Playback>(info) {
-    Napi::Object options = info[0].As<Napi::Object>();
-    line_ = std::make_shared<Line>(options.Get("device").ToString().Utf8Value(),
-                                   options.Get("rateHz").ToNumber().Uint32Value());
-    pull_ = Napi::Persistent(options.Get("pull").As<Napi::Function>());
-    changed_ = Napi::Persistent(options.Get("changed").As<Napi::Function>());
-    wake_ = Napi::ThreadSafeFunction::New(info.Env(), Napi::Function(), "entryphone-playback", 1, 1);
-    line_->wake = [this] { wake_.NonBlockingCall([this](Napi::Env env, Napi::Function) { look(env); }); };
-    Ref();  // lives until `close`, whatever JavaScript forgets
+  explicit Playback(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    const Napi::Env env = info.Env();
+    const auto options = info[0].As<Napi::Object>();
+    const std::string device = options.Get("device").As<Napi::String>();
+    const uint32_t rateHz = options.Get("rateHz").As<Napi::Number>();
+    if (rateHz < 8000 || rateHz > 48000 || rateHz % 100 != 0) throw Napi::RangeError::New(env, "rateHz");
+    line_ = std::make_shared<Line>(device, rateHz);
+    listener_ = new Listener{line_, Napi::Persistent(options.Get("pull").As<Napi::Function>()),
+                             Napi::Persistent(options.Get("changed").As<Napi::Function>())};
+    wake_ = Wake::New(env, "playback", 0, 1, listener_,
+                      [](Napi::Env, void*, Listener* listener) { delete listener; }, static_cast<void*>(nullptr));
+    line_->wake = [wake = wake_] { wake.NonBlockingCall(); };
+    // Before Node.js takes itself down, the thread must be out of ALSA, if ALSA lets it.
+    napi_add_env_cleanup_hook(env, leave, this);
+    // Detached, as a card that hangs may never give it back; it holds on to `line` alone.
     std::thread([line = line_] { writeUntilStopped(*line); }).detach();
   }
 
+  ~Playback() override { stop(Env()); }
+
  private:
-  // On the JavaScript thread: what the writing thread wants, and what became of it.
-  void look(Napi::Env env) {
-    if (closed_) return;
-    Napi::HandleScope scope(env);
-    bool isUp, ended, failed;
-    Fault fault;
+  static void leave(void* self) {
+    auto* playback = static_cast<Playback*>(self);
+    const std::shared_ptr<Line> line = playback->line_;
+    playback->stop(nullptr);
+    std::unique_lock lock(line->mutex);
+    line->changed.wait_for(lock, std::chrono::milliseconds(300), [&] { return line->ended; });
+  }
+
+  // No callback after this. Never waits for the card. Idempotent.
+  void stop(napi_env env) {
+    if (listener_ == nullptr) return;
+    listener_->isClosed = true;
+    listener_ = nullptr;
     {
       std::lock_guard lock(line_->mutex);
-      isUp = line_->isUp;
-      ended = line_->ended;
-      failed = line_->hasFailed;
-      fault = line_->fault;
-    }
-    if (isUp && !toldUp_ && !ended) {
-      toldUp_ = true;
-      changed_.Call({Napi::Boolean::New(env, true)});
-    }
-    if (!ended) deliver(env);
-    if (ended && failed && !toldEnd_) {
-      toldEnd_ = true;
-      changed_.Call({Napi::Boolean::New(env, false), Napi::String::New(env, fault.code), Napi::String::New(env, fault.text)});
-    }
-  }
-
-  void deliver(Napi::Env env) {
-    while (!closed_ && line_->ring.pushed() < line_->wanted.load()) {
-      Napi::Value value = pull_.Call({});
-      if (env.IsExceptionPending() || !value.IsTypedArray()) return;
-      Napi::Int16Array frame = value.As<Napi::Int16Array>();
-      if (frame.ElementLength() != line_->frameSamples) return;
-      // The time of a frame that silence stood in for has passed: it is dropped, so that no delay builds up.
-      uint32_t late = line_->lateFrames.load();
-      if (late > 0 && line_->lateFrames.compare_exchange_strong(late, late - 1)) continue;
-      if (!line_->ring.push(frame.Data())) return;
-      std::lock_guard lock(line_->mutex);
-      line_->changed.notify_one();
-    }
-  }
-
-  Napi::Value delayMs(const Napi::CallbackInfo& info) {
-    const int64_t until = line_->heardUntilNs.load();
-    const double ring = static_cast<double>(line_->ring.pushed() - line_->ring.popped()) * 10;
-    const double card = until == 0 ? 0 : std::max<double>(0, static_cast<double>(until - nowNs()) / kMsNs);
-    return Napi::Number::New(info.Env(), until == 0 ? 0 : card + ring);
-  }
-  Napi::Value xruns(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), line_->xruns.load()); }
-  Napi::Value starvedFrames(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), line_->starvedFrames.load());
-  }
-  // Since the writing thread last came round; old when a call to ALSA does not return.
-  Napi::Value aliveMs(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), static_cast<double>(nowNs() - line_->aliveAtNs.load()) / kMsNs);
-  }
-
-  Napi::Value close(const Napi::CallbackInfo& info) {
-    if (closed_) return info.Env().Undefined();
-    closed_ = true;
-    {
-      std::lock_guard lock(line_->mutex);
-      line_->stopped = true;
       line_->wake = nullptr;
+      line_->stopped = true;
       line_->changed.notify_all();
     }
     wake_.Release();
-    Unref();
+    if (env != nullptr) napi_remove_env_cleanup_hook(env, leave, this);
+  }
+
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    stop(info.Env());
     return info.Env().Undefined();
   }
 
+  Napi::Value delayMs(const Napi::CallbackInfo& info) {
+    const int64_t heardUntil = line_->heardUntilNs.load();
+    const uint64_t waiting = line_->ring.pushed() - line_->ring.popped();
+    const int64_t delayNs = heardUntil == 0 ? 0 : std::max<int64_t>(0, heardUntil - nowNs()) + waiting * kFrameNs;
+    return Napi::Number::New(info.Env(), static_cast<double>(delayNs) / kMsNs);
+  }
+
+  Napi::Value figures(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    auto figures = Napi::Object::New(env);
+    figures.Set("xruns", line_->xruns.load());
+    figures.Set("starvedFrames", line_->starvedFrames.load());
+    figures.Set("stuckMs", static_cast<double>(nowNs() - line_->aliveAtNs.load()) / kMsNs);
+    std::lock_guard lock(line_->mutex);
+    figures.Set("ended", line_->ended);
+    return figures;
+  }
+
   std::shared_ptr<Line> line_;
-  Napi::FunctionReference pull_;
-  Napi::FunctionReference changed_;
-  Napi::ThreadSafeFunction wake_;
-  bool toldUp_ = false;
-  bool toldEnd_ = false;
-  bool closed_ = false;
+  Listener* listener_ = nullptr;
+  Wake wake_;
 };
 
-// [{ device, description, capture, playback }], as snd_device_name_hint(3) knows them.
-Napi::Value listCards(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  Napi::Array cards = Napi::Array::New(env);
-  void** hints = nullptr;
-  if (snd_device_name_hint(-1, "pcm", &hints) < 0) return cards;
-  uint32_t count = 0;
-  for (void** hint = hints; *hint != nullptr; hint++) {
-    const auto text = [&](const char* key) {
-      std::unique_ptr<char, void (*)(void*)> value(snd_device_name_get_hint(*hint, key), std::free);
-      return std::string(value ? value.get() : "");
-    };
-    const std::string direction = text("IOID");  // empty: both
-    Napi::Object card = Napi::Object::New(env);
-    card.Set("device", text("NAME"));
-    card.Set("description", text("DESC"));
-    card.Set("capture", direction != "Output");
-    card.Set("playback", direction != "Input");
-    cards.Set(count++, card);
+// probe(device, 'capture' | 'playback', rateHz): resolves to null if it can be opened just now, else to { code, text }.
+class Probe : public Napi::AsyncWorker {
+ public:
+  Probe(Napi::Env env, std::string device, snd_pcm_stream_t stream, unsigned rateHz)
+      : AsyncWorker(env), deferred(Napi::Promise::Deferred::New(env)), device_(std::move(device)), stream_(stream), rateHz_(rateHz) {}
+
+  Napi::Promise::Deferred deferred;
+
+ protected:
+  void Execute() override {
+    try {
+      PcmFormat format;
+      openPcm(device_, stream_, rateHz_, format);
+    } catch (const Fault& reason) {
+      fault_ = reason;
+    }
   }
-  snd_device_name_free_hint(hints);
-  return cards;
+
+  void OnOK() override {
+    if (fault_.code.empty()) return deferred.Resolve(Env().Null());
+    auto fault = Napi::Object::New(Env());
+    fault.Set("code", fault_.code);
+    fault.Set("text", fault_.text);
+    deferred.Resolve(fault);
+  }
+
+ private:
+  const std::string device_;
+  const snd_pcm_stream_t stream_;
+  const unsigned rateHz_;
+  Fault fault_;
+};
+
+Napi::Value probe(const Napi::CallbackInfo& info) {
+  const std::string device = info[0].As<Napi::String>();
+  const std::string stream = info[1].As<Napi::String>();
+  const uint32_t rateHz = info[2].As<Napi::Number>();
+  auto* worker = new Probe(info.Env(), device, stream == "capture" ? SND_PCM_STREAM_CAPTURE : SND_PCM_STREAM_PLAYBACK, rateHz);
+  const Napi::Promise promise = worker->deferred.Promise();
+  worker->Queue();
+  return promise;
 }
 
-Napi::Object init(Napi::Env env, Napi::Object exports) {
+struct Hints {
+  ~Hints() {
+    if (all != nullptr) snd_device_name_free_hint(all);
+  }
+  void** all = nullptr;
+};
+
+std::string hint(const void* of, const char* name) {
+  std::unique_ptr<char, decltype(&std::free)> text(snd_device_name_get_hint(of, name), std::free);
+  return text ? text.get() : "";
+}
+
+// listDevices(): [{ device, description, capture, playback }] of what ALSA's configuration and the cards offer.
+Napi::Value listDevices(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto devices = Napi::Array::New(env);
+  Hints hints;
+  if (snd_device_name_hint(-1, "pcm", &hints.all) < 0) return devices;
+  uint32_t count = 0;
+  for (void** at = hints.all; *at != nullptr; at++) {
+    const std::string direction = hint(*at, "IOID");  // empty for both
+    auto device = Napi::Object::New(env);
+    device.Set("device", hint(*at, "NAME"));
+    device.Set("description", hint(*at, "DESC"));
+    device.Set("capture", direction != "Output");
+    device.Set("playback", direction != "Input");
+    devices.Set(count++, device);
+  }
+  return devices;
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  // libasound prints to stderr what it also returns; of the process as a whole, so capture is quiet as well.
   snd_lib_error_set_handler(keepAlsaLine);
   exports.Set("Playback", Playback::define(env));
-  exports.Set("listCards", Napi::Function::New(env, listCards));
+  exports.Set("probe", Napi::Function::New(env, probe));
+  exports.Set("listDevices", Napi::Function::New(env, listDevices));
   return exports;
 }
 
 }  // namespace
 
-NODE_API_MODULE(playback, init)
+NODE_API_MODULE(playback, initialize)

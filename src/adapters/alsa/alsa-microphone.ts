@@ -3,203 +3,222 @@ import { frameSamples, type RateHz } from '../../audio/frame.js';
 import type { AudioSource, AudioSourceListener, CardFormat, CardState } from '../../audio/ports.js';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
-import type { AppError } from '../../core/errors.js';
+import { errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { cardFault } from './card-fault.js';
+import { native } from './native.js';
 
-/** A card that gives nothing for so long hangs; one that opens takes less (a sound server may have to start). */
-const HUNG_MS = 1_000;
-const OPEN_MS = 3_000;
-/** The capture thread comes back from a read within a period; when it doesn't, only the end of the process frees it. */
-const CLOSE_MS = 1_000;
+const WATCH_MS = 250;
+/** So many watches in a row without a sound are a hung card. Counted, not timed: a late event loop is none. */
+const SILENT_WATCHES = 4;
+/** Opening may have to wait for a sound server first. */
+const OPENING_WATCHES = 12;
 
 /**
- * A microphone by the package `alsa-capture`: a thread of libuv's that reads 10 ms periods.
- *
- *   closed ─open→ (opening) ─first frame→ up ─read error, silence→ down ─backoff→ (opening) …
- *
- * What the package does after a fault, and what is done about it: a failed read or an overrun is followed by a buffer of old
- * samples (left out); a short read's buffer has an old tail (cut off); a read error repeats at full speed (closed at the
- * first); `close` does nothing while a read hangs (`mustRestart`).
+ * A microphone by the package `alsa-capture`, whose reading thread ends only between two reads. While a hung card keeps
+ * one, no second is started: the state says `card-hung` and `mustRestart` is true until the card lets go.
+ * `process.exit` waits for such a thread for ever, so the process must then be ended by a signal.
  */
 export class AlsaMicrophone implements AudioSource {
   readonly format: CardFormat;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #backoff = new Backoff({ firstMs: 250, mostMs: 5_000 });
+  readonly #backoff = new Backoff({ firstMs: 250, mostMs: 10_000 });
   #state: CardState = { state: 'closed' };
-  #listener: AudioSourceListener | undefined;
-  #reader: Reader | undefined;
-  #timer: Timer | undefined;
+  #listener: AudioSourceListener | null = null;
+  /** Lives as long as its thread does, ordered to end or not. */
+  #reader: Reader | null = null;
+  #probing = false;
+  #mustProbe = false;
   #mustRestart = false;
-  #lastFrameMs = 0;
+  #silentWatches = 0;
+  #retry: Timer | null = null;
+  #watch: Timer | null = null;
 
   constructor(options: { device: string; rateHz: RateHz; clock: Clock; logger: Logger }) {
     this.format = { device: options.device, rateHz: options.rateHz };
     this.#clock = options.clock;
-    this.#logger = options.logger;
+    this.#logger = options.logger.child({ microphone: options.device });
   }
 
   get state(): CardState {
     return this.#state;
   }
 
-  /** The capture thread is stuck in the driver: nothing is captured until this process has ended. */
+  /** A thread hangs in the card; only the end of the process by a signal (or the card) frees it. */
   get mustRestart(): boolean {
     return this.#mustRestart;
   }
 
   open(listener: AudioSourceListener): void {
-    if (this.#listener !== undefined) return;
+    this.close();
     this.#listener = listener;
     this.#backoff.reset();
     this.#start();
+    this.#watchAgain();
   }
 
   close(): void {
-    this.#end();
-    this.#listener = undefined;
+    this.#listener = null;
+    this.#reader?.end();
+    this.#retry?.cancel();
+    this.#retry = null;
     this.#state = { state: 'closed' };
+    if (this.#reader !== null) this.#watchAgain();
+    else this.#watch?.cancel();
   }
 
   #start(): void {
-    const { device, rateHz } = this.format;
-    const reader = new Reader(device, rateHz, {
-      samples: (samples) => {
-        if (this.#reader !== reader) return;
-        this.#lastFrameMs = this.#clock.nowMs();
-        if (this.#state.state !== 'up') {
-          this.#backoff.reset();
-          this.#become({ state: 'up' });
-          this.#watch(HUNG_MS);
-        }
-        this.#listener?.frame({ samples, rateHz, capturedAtMs: this.#lastFrameMs });
+    this.#retry = null;
+    // A reader that is still on its way out calls again when it is gone.
+    if (this.#listener === null || this.#reader !== null || this.#probing) return;
+    if (this.#mustProbe) void this.#probe();
+    else this.#read();
+  }
+
+  /** `alsa-capture` leaks the device when its set-up fails: after a failure it is not sent there before that works. */
+  async #probe(): Promise<void> {
+    this.#probing = true;
+    const fault = await native.probe(this.format.device, 'capture', this.format.rateHz);
+    this.#probing = false;
+    if (this.#listener === null) return;
+    if (fault === null) this.#read();
+    else this.#fail(fault.code, fault.text);
+  }
+
+  #read(): void {
+    const reader: Reader = new Reader(this.format, {
+      frame: (samples) => {
+        this.#silentWatches = 0;
+        if (this.#state.state !== 'up') this.#up();
+        this.#listener?.frame({ samples, rateHz: this.format.rateHz, capturedAtMs: this.#clock.nowMs() });
       },
-      fault: (code, text) => {
-        if (this.#reader === reader) this.#failed(cardFault('microphone', device, code, text));
+      failed: (code, text) => {
+        if (this.#listener !== null) this.#fail(code, text);
+      },
+      gone: () => {
+        this.#reader = null;
+        this.#mustRestart = false;
+        if (this.#retry === null) this.#start();
       },
     });
     this.#reader = reader;
-    this.#watch(OPEN_MS);
+    this.#silentWatches = 0;
   }
 
-  /** Looks now and then at when the last frame came: a timer a frame would cost more than the frame. */
-  #watch(withinMs: number): void {
-    this.#timer?.cancel();
-    const sinceMs = this.#clock.nowMs();
-    const look = (): void => {
-      const quietMs = this.#clock.nowMs() - Math.max(this.#lastFrameMs, sinceMs);
-      if (quietMs >= withinMs) this.#failed(this.#hung());
-      else this.#timer = this.#clock.after(withinMs / 4, look);
+  #watchAgain(): void {
+    this.#watch?.cancel();
+    this.#silentWatches = 0;
+    const look = () => {
+      if (this.#listener === null && this.#reader === null) return;
+      this.#watch = this.#clock.after(WATCH_MS, look);
+      if (this.#reader === null && !this.#probing) return;
+      this.#silentWatches++;
+      const allowed = this.#reader?.isEnding || this.#state.state === 'up' ? SILENT_WATCHES : OPENING_WATCHES;
+      if (this.#silentWatches < allowed) return;
+      this.#silentWatches = 0;
+      if (this.#probing || this.#reader?.isEnding) this.#mustRestart = true;
+      if (this.#listener !== null) this.#fail('card-hung', 'it gives no sound');
     };
-    this.#timer = this.#clock.after(withinMs / 4, look);
+    this.#watch = this.#clock.after(WATCH_MS, look);
   }
 
-  #hung(): AppError {
-    return cardFault('microphone', this.format.device, 'card-hung', 'it gives no sound');
+  #up(): void {
+    this.#backoff.reset();
+    this.#mustProbe = false;
+    this.#logger.info({}, 'The microphone is open');
+    this.#change({ state: 'up' });
   }
 
-  #failed(fault: AppError): void {
-    this.#end();
-    this.#become({ state: 'down', fault });
-    this.#timer = this.#clock.after(this.#backoff.nextDelayMs(), () => this.#start());
+  #fail(code: string, text: string): void {
+    this.#reader?.end();
+    this.#silentWatches = 0;
+    this.#mustProbe = true;
+    this.#retry?.cancel();
+    this.#retry = this.#clock.after(this.#backoff.nextDelayMs(), () => this.#start());
+    if (this.#state.state === 'down' && this.#state.fault.code === code) return;
+    const fault = cardFault('microphone', this.format.device, code, text);
+    this.#logger.warn({ code }, errorText(fault));
+    this.#change({ state: 'down', fault });
   }
 
-  #end(): void {
-    this.#timer?.cancel();
-    const reader = this.#reader;
-    this.#reader = undefined;
-    if (reader === undefined) return;
-    const listener = this.#listener;
-    const closing = this.#clock.after(CLOSE_MS, () => {
-      this.#mustRestart = true;
-      this.#logger.error({ device: this.format.device }, 'the capture thread is stuck in the sound driver');
-      listener?.stateChanged(this.#state);
-    });
-    reader.close(() => closing.cancel());
-  }
-
-  /** Told once: a retry that fails as the one before is no news. */
-  #become(state: CardState): void {
-    if (state.state === this.#state.state) return;
+  #change(state: CardState): void {
     this.#state = state;
     this.#listener?.stateChanged(state);
   }
 }
 
 interface ReaderListener {
-  /** 10 ms. */
-  samples(samples: Int16Array): void;
-  fault(code: string, text: string): void;
+  frame(samples: Int16Array): void;
+  failed(code: string, text: string): void;
+  /** The thread has ended. Comes once, after everything else. */
+  gone(): void;
 }
 
-/** One opened device, cut into frames of 10 ms whatever periods the card gives. */
+/** One reading thread: makes of its periods, whatever their length, frames of 10 ms, and drops what is stale in them. */
 class Reader {
   readonly #capture: AlsaCapture;
-  readonly #listener: ReaderListener;
-  readonly #frame: Int16Array;
+  #isEnding = false;
+  #freshBytes: number | null = null;
+  #frame: Int16Array;
   #filled = 0;
-  #isClosed = false;
-  #hasEnded = false;
-  #ended: () => void = () => {};
-  /** What is old in the coming buffer: all of it, or what follows so many samples. */
-  #validSamples = Number.POSITIVE_INFINITY;
 
-  constructor(device: string, rateHz: RateHz, listener: ReaderListener) {
-    this.#listener = listener;
-    this.#frame = new Int16Array(frameSamples(rateHz));
-    const period = frameSamples(rateHz);
-    this.#capture = new AlsaCapture({ device, rate: rateHz, channels: 1, format: 'S16_LE', periodSize: period });
-    this.#capture.on('audio', (data) => this.#audio(data));
-    this.#capture.on('overrun', () => {
-      this.#validSamples = 0;
+  constructor(format: CardFormat, listener: ReaderListener) {
+    const frameLength = frameSamples(format.rateHz);
+    this.#frame = new Int16Array(frameLength);
+    const fail = (code: string, text: string) => {
+      if (this.#isEnding) return;
+      this.end();
+      listener.failed(code, text);
+    };
+    this.#capture = new AlsaCapture({
+      device: format.device,
+      channels: 1,
+      format: 'S16_LE',
+      rate: format.rateHz,
+      periodSize: frameLength,
     });
-    this.#capture.on('shortRead', (samples) => {
-      this.#validSamples = Number(samples);
-    });
-    this.#capture.on('readError', (text) => this.#fault('card-lost', text));
-    this.#capture.on('rateDeviating', (rate) => this.#fault('card-format', `it gives ${rate} Hz, not ${rateHz}`));
-    // The thread ends by itself where the device can't be opened.
-    this.#capture.on('error', (error) => {
-      this.#fault('card-absent', error.message.trim());
-      this.#end();
-    });
-    this.#capture.on('close', () => {
-      this.#fault('card-lost', 'the capture ended');
-      this.#end();
-    });
+    this.#capture
+      .on('audio', (data) => {
+        const fresh = data.subarray(0, this.#freshBytes ?? data.length);
+        this.#freshBytes = null;
+        if (!this.#isEnding) this.#cut(fresh, listener);
+      })
+      .on('shortRead', (samples) => {
+        this.#freshBytes = Number(samples) * 2;
+      })
+      .on('overrun', () => {
+        this.#freshBytes = 0;
+      })
+      // It would go on to hand out its last period at full speed.
+      .on('readError', (reason) => fail('card-lost', reason))
+      .on('rateDeviating', (rateHz) => fail('card-format', `it runs at ${rateHz} Hz, not ${format.rateHz}`))
+      .on('close', () => listener.gone())
+      .on('error', (error) => {
+        fail('card-absent', error.message.trim());
+        listener.gone();
+      });
   }
 
-  /** @param ended once the thread has come back from the driver; perhaps never */
-  close(ended: () => void): void {
-    this.#isClosed = true;
-    this.#ended = ended;
-    if (this.#hasEnded) ended();
-    else this.#capture.close();
+  get isEnding(): boolean {
+    return this.#isEnding;
   }
 
-  #audio(data: Uint8Array): void {
-    if (this.#isClosed) return;
-    const samples = new Int16Array(data.buffer, data.byteOffset, Math.min(data.byteLength >> 1, this.#validSamples));
-    this.#validSamples = Number.POSITIVE_INFINITY;
-    for (let at = 0; at < samples.length; ) {
-      const taken = Math.min(samples.length - at, this.#frame.length - this.#filled);
-      this.#frame.set(samples.subarray(at, at + taken), this.#filled);
-      this.#filled += taken;
-      at += taken;
-      if (this.#filled < this.#frame.length) return;
+  end(): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    this.#capture.close();
+  }
+
+  #cut(bytes: Uint8Array, listener: ReaderListener): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = 0; at + 1 < bytes.length && !this.#isEnding; at += 2) {
+      this.#frame[this.#filled++] = view.getInt16(at, true);
+      if (this.#filled < this.#frame.length) continue;
+      const full = this.#frame;
+      this.#frame = new Int16Array(full.length);
       this.#filled = 0;
-      this.#listener.samples(this.#frame.slice());
+      listener.frame(full);
     }
-  }
-
-  #fault(code: string, text: string): void {
-    if (this.#isClosed) return;
-    this.#listener.fault(code, text);
-  }
-
-  #end(): void {
-    this.#hasEnded = true;
-    this.#ended();
   }
 }

@@ -1,14 +1,14 @@
-import { playbackModule } from './playback-module.js';
+import { native } from './native.js';
 
+/** A device as a configuration names it, and what it can do. */
 export interface CardListing {
-  /** As a configuration names it. */
   readonly device: string;
   readonly description: string;
   readonly capture: boolean;
   readonly playback: boolean;
 }
 
-/** The ALSA devices that this machine's configuration names (snd_device_name_hint(3)). */
+/** The ALSA devices of this machine that its configuration shows (snd_device_name_hint). */
 export function listCards(): CardListing[] {
-  return playbackModule.listCards().map((card) => ({ ...card, description: card.description.replaceAll('\n', ', ') }));
+  return native.listDevices().map((card) => ({ ...card, description: card.description.replaceAll('\n', ', ') }));
 }
