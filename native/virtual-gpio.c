@@ -2,7 +2,9 @@
  * A GPIO chip that isn't there: serves /sys/class/gpio as the kernel does (Documentation/admin-guide/gpio/sysfs.rst), by FUSE,
  * in a mount namespace of its own.
  *
- *   virtual-gpio LABEL BASE LINES [LABEL BASE LINES]...     serves the chips until stdin ends or SIGTERM comes
+ *   virtual-gpio [--group GID] LABEL BASE LINES [LABEL BASE LINES]...
+ *                                                           serves the chips until stdin ends or SIGTERM comes; the group,
+ *                                                           by its number, may do what root may, as udev's rules have it
  *   virtual-gpio --enter PID COMMAND [ARGUMENT]...          becomes COMMAND, where the chips of that process are seen
  *
  * Lines are named by their sysfs number (BASE + offset). On stdin, what happens outside of the computer:
@@ -63,6 +65,7 @@ struct open_file {
 
 static struct chip chips[MOST_CHIPS];
 static int chip_count;
+static long group = -1;       /* that may do as root does; -1: none */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static struct line *line_of(long number) {
@@ -128,9 +131,10 @@ static int get_attributes(const char *path, struct stat *status, struct fuse_fil
 	int result = find(path, &place);
 	bool directory = place.attribute == DIRECTORY;
 	pthread_mutex_unlock(&mutex);
+	mode_t mode = attributes[place.attribute].mode;
 	*status = (struct stat){
-		.st_mode = (directory ? S_IFDIR : S_IFREG) | attributes[place.attribute].mode,
-		.st_nlink = directory ? 2 : 1, .st_size = directory ? 0 : 4096, .st_uid = getuid(), .st_gid = getgid(),
+		.st_mode = (directory ? S_IFDIR : S_IFREG) | (group < 0 ? mode : mode | (mode & 0700) >> 3),
+		.st_nlink = directory ? 2 : 1, .st_size = directory ? 0 : 4096, .st_uid = getuid(), .st_gid = group < 0 ? getgid() : (gid_t)group,
 	};
 	return result;
 }
@@ -372,7 +376,12 @@ static long number_of(const char *text, long most) {
 
 int main(int count, char **arguments) {
 	if (count >= 4 && strcmp(arguments[1], "--enter") == 0) enter(arguments[2], arguments + 3);
-	if (count < 4 || count % 3 != 1 || count / 3 > MOST_CHIPS) errx(2, "usage: virtual-gpio LABEL BASE LINES ...");
+	if (count > 2 && strcmp(arguments[1], "--group") == 0) {
+		group = number_of(arguments[2], 65534);
+		arguments[2] = arguments[0];
+		arguments += 2, count -= 2;
+	}
+	if (count < 4 || count % 3 != 1 || count / 3 > MOST_CHIPS) errx(2, "usage: virtual-gpio [--group GID] LABEL BASE LINES ...");
 	for (int i = 1; i < count; i += 3) {
 		struct chip *chip = &chips[chip_count++];
 		*chip = (struct chip){ arguments[i], number_of(arguments[i + 1], 1 << 20), number_of(arguments[i + 2], MOST_LINES), NULL };

@@ -30,11 +30,16 @@ const STOP_TIMEOUT_MS = 2_000;
  * @throws AppError `virtual-board-failed`
  */
 export async function startVirtualBoard(
-  options: VirtualChip & { readonly others?: readonly VirtualChip[] },
+  options: VirtualChip & {
+    readonly others?: readonly VirtualChip[];
+    /** Number of the group that may use the lines, as root may; on a board udev gives it this right. */
+    readonly groupId?: number;
+  },
 ): Promise<VirtualBoard> {
   const chips = [options, ...(options.others ?? [])];
   const rows = chips.map((chip) => [chip.label, `${chip.base ?? 512}`, `${chip.lines ?? 32}`]);
-  const child = spawn(program, rows.flat(), { stdio: ['pipe', 'pipe', 'pipe'] });
+  const group = options.groupId === undefined ? [] : ['--group', `${options.groupId}`];
+  const child = spawn(program, [...group, ...rows.flat()], { stdio: ['pipe', 'pipe', 'pipe'] });
   let said = '';
   child.stderr.on('data', (chunk: Buffer) => {
     said = (said + chunk.toString()).slice(-2_000);
