@@ -378,4 +378,15 @@ test('tones have their cadence and pitch; the mixer sums with saturation', async
   mixer.remove(louder);
   mixer.add(source(-32_000));
   t.equal(mixer.pull(0)[0], -32_768);
+
+  const quiet = new Mixer(RATE_HZ);
+  quiet.setVolume(50);
+  quiet.add(source(20_000));
+  t.equal(quiet.pull(0)[0], 5_000, 'half the volume is 12 dB less');
+  quiet.add(source(1_000), 'as-it-is');
+  t.equal(quiet.pull(0)[0], 6_000, 'a tone is as loud as ever');
+  quiet.setVolume(0);
+  t.equal(quiet.pull(0)[0], 1_000);
+  quiet.setVolume(100);
+  t.equal(quiet.pull(0)[0], 21_000);
 });

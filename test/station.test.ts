@@ -81,7 +81,7 @@ class Post {
       ...this.#config,
       clock: systemClock,
       logger: silentLogger,
-      notify: { watchdog: () => this.watchdogs.push(systemClock.nowMs()) },
+      notify: { watchdog: () => this.watchdogs.push(systemClock.nowMs()), restart: () => {} },
       openPins: this.board.open,
     });
     this.#client = await this.connect();
@@ -425,7 +425,7 @@ test('no broker: a press fails fast, says so, and the station is free; a site ho
       ...missing,
       clock: systemClock,
       logger: silentLogger,
-      notify: { watchdog: () => {} },
+      notify: { watchdog: () => {}, restart: () => {} },
       openPins: new BoardDouble().open,
     }),
     { code: 'credentials-missing' },

@@ -115,6 +115,10 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         sound.stopTone();
         return {};
       },
+      'playback.volume': ({ percent }) => {
+        sound.mixer.setVolume(percent);
+        return {};
+      },
       'engine.status': () => ({
         pid: process.pid,
         ...sound.status(),

@@ -97,7 +97,7 @@ export class Sound {
   playTone(name: ToneName): void {
     this.stopTone();
     this.#tone = new ToneSource(name, this.#options.rateHz);
-    this.mixer.add(this.#tone);
+    this.mixer.add(this.#tone, 'as-it-is');
   }
 
   stopTone(): void {

@@ -43,6 +43,8 @@ export const sessionClose = {
 };
 /** Plays a tone on the speaker until `tone.stop` or another: a bell, ringback (ITU-T E.182), busy. */
 export const tonePlay = { params: z.object({ tone: z.enum(['bell', 'ringback', 'busy']) }), result: z.object({}) };
+/** How loud far ends are played from now on: 100 as they come, 0 silence. Tones are not changed. */
+export const playbackVolume = { params: z.object({ percent: z.int().min(0).max(100) }), result: z.object({}) };
 export const toneStop = { params: z.object({}), result: z.object({}) };
 export const engineStatus = { params: z.object({}), result: z.lazy(() => engineStatusResult) };
 
@@ -101,6 +103,7 @@ export const engineRequests = {
   'session.close': sessionClose,
   'tone.play': tonePlay,
   'tone.stop': toneStop,
+  'playback.volume': playbackVolume,
   'engine.status': engineStatus,
 } as const;
 

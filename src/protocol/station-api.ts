@@ -44,6 +44,22 @@ export const stationStatusResult = z.object({
   gpio: z.object({ driver: z.string(), chip: z.string(), base: z.int() }).nullable(),
   outbox: z.object({ waiting: z.int(), dropped: z.int() }),
   engine: engineStatusResult.nullable(),
+  /** null where the configuration has them off. */
+  flows: z
+    .object({
+      state: z.enum(['absent', 'starting', 'running', 'idle', 'hung', 'stopped', 'restoring']),
+      isSafeMode: z.boolean(),
+      fault: z.object({ code: z.string(), text: z.string() }).nullable(),
+      rev: z.string().nullable(),
+      pid: z.int().nullable(),
+      url: z.string().nullable(),
+      crashes: z.int(),
+      hangs: z.int(),
+      restores: z.int(),
+      /** What became of presses: `acknowledged`, `unwatched`, `unacknowledged`, `late`, … */
+      presses: z.record(z.string(), z.int()),
+    })
+    .nullable(),
   refused: z.record(z.string(), z.int()),
 });
 export type StationStatus = z.infer<typeof stationStatusResult>;

@@ -109,6 +109,15 @@ export class CallControl {
     return this.#local(callId, { on: 'hang-up' }, () => true);
   }
 
+  /** Keeps the microphone from the call that lives, or gives it back. @throws AppError `no-call` where none lives */
+  mute(muted: boolean): string {
+    const line = this.#current();
+    if (line === undefined) throw new AppError('no-call', 'no call lives here');
+    line.media.mute(muted);
+    this.#logger.info({ callId: line.call.callId, muted }, muted ? 'muted' : 'no longer muted');
+    return line.call.callId;
+  }
+
   /** Of an ended call. */
   async figures(callId: string): Promise<SessionFigures | null> {
     return (await this.#lines.get(callId)?.figures) ?? null;

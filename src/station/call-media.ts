@@ -19,6 +19,8 @@ export class CallMedia {
   readonly #onFailed: () => void;
   readonly #sdpSessionId = randomInt(2 ** 47);
   #sdpVersion = 0;
+  #started: Parameters<EngineClient['startSession']>[0] | undefined;
+  #muted = false;
   #chain: Promise<unknown> = Promise.resolve();
 
   constructor(options: {
@@ -48,14 +50,14 @@ export class CallMedia {
 
   start(local: AudioDescription, remote: AudioDescription): void {
     const { mayWeSend, ...media } = negotiate(local, remote, this.#config.opus.packetTimeMs);
-    this.#do('started', () =>
-      this.#engine.startSession({
-        ...media,
-        remote: { ...media.remote },
-        sessionId: this.#callId,
-        muted: !mayWeSend,
-      }),
-    );
+    this.#started = { ...media, remote: { ...media.remote }, sessionId: this.#callId, muted: !mayWeSend };
+    this.#start(this.#started);
+  }
+
+  /** Whether the microphone is kept from this call; also from what is started later. */
+  mute(muted: boolean): void {
+    this.#muted = muted;
+    if (this.#started !== undefined) this.#start(this.#started);
   }
 
   /** @returns what the session came to; null where nobody knows */
@@ -63,6 +65,10 @@ export class CallMedia {
     const closed = this.#chain.then(() => this.#engine.closeSession(this.#callId));
     this.#chain = closed;
     return closed;
+  }
+
+  #start(params: Parameters<EngineClient['startSession']>[0]): void {
+    this.#do('started', () => this.#engine.startSession({ ...params, muted: params.muted || this.#muted }));
   }
 
   #do(what: string, step: () => Promise<void>): void {

@@ -38,6 +38,7 @@ export class EngineClient {
   #rpc: RpcClient<typeof engineRequests> | undefined;
   #retry: Timer | undefined;
   #tone: Tone | null = null;
+  #volumePct = 100;
   #closed = false;
   #saidUnreachable = false;
 
@@ -89,6 +90,12 @@ export class EngineClient {
     this.#sendTone();
   }
 
+  /** How loud far ends are, 0 to 100; also on a media process that comes later. */
+  setVolume(percent: number): void {
+    this.#volumePct = percent;
+    this.#sendVolume();
+  }
+
   /** @returns null while the media process is not there, or does not answer */
   async status(): Promise<EngineStatus | null> {
     try {
@@ -128,6 +135,7 @@ export class EngineClient {
     this.#backoff.reset();
     this.#logger.info({}, 'connected to the media process');
     if (this.#tone !== null) this.#sendTone();
+    if (this.#volumePct !== 100) this.#sendVolume();
     // Notifications tell only of changes, and the microphone may be open since before.
     void this.status().then((status) => status !== null && this.#events.onCapture(status.capture.state === 'up'));
     for (const wake of [...this.#waiting]) wake();
@@ -158,6 +166,12 @@ export class EngineClient {
     if (rpc === undefined) return;
     const sent = this.#tone === null ? rpc.call('tone.stop', {}) : rpc.call('tone.play', { tone: this.#tone });
     sent.catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'a tone was not played'));
+  }
+
+  #sendVolume(): void {
+    this.#rpc
+      ?.call('playback.volume', { percent: this.#volumePct })
+      .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'the volume was not set'));
   }
 
   #connected(): RpcClient<typeof engineRequests> {

@@ -10,7 +10,8 @@ import type { Logger } from '../core/logger.js';
 /** What the station does with a board's pins; tests hand in a board of their own. */
 export interface Pins {
   readonly relay: Relay | undefined;
-  readonly leds: Partial<Record<'microphone' | 'call', Light>>;
+  /** By their names in the board profile. */
+  readonly leds: Readonly<Record<string, Light>>;
   buttonFault(name: string): AppError | null;
   /** Which driver and chip, as resolved now; null while the chip is absent. */
   place(): { driver: string; chip: string; base: number } | null;
@@ -38,12 +39,13 @@ export interface PinsOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onPress: (button: string) => void;
+  readonly onRelease: (button: string) => void;
   readonly onDoor: (open: boolean) => void;
 }
 export type OpenPins = (options: PinsOptions) => Pins;
 
 /** The pins of the board profile, on onoff. A line that can't be had says so and is tried again; the rest works. */
-export const openBoardPins: OpenPins = ({ board, clock, logger, onPress, onDoor }) => {
+export const openBoardPins: OpenPins = ({ board, clock, logger, onPress, onRelease, onDoor }) => {
   const { chip, relay: lock, leds } = board.gpio;
   const common = { clock, logger };
   // The relay first: from here on its level is ours.
@@ -51,14 +53,13 @@ export const openBoardPins: OpenPins = ({ board, clock, logger, onPress, onDoor 
     lock === undefined
       ? undefined
       : new DoorRelay({ ...common, place: { chip, line: lock.line }, safe: lock.safe, onChange: onDoor });
-  const light = (name: 'microphone' | 'call') => {
-    const led = leds[name];
-    return led === undefined
-      ? {}
-      : { [name]: new Led({ ...common, name, place: { chip, line: led.line }, lit: led.lit }) };
-  };
-  const lights: Pins['leds'] = { ...light('microphone'), ...light('call') };
-  const buttons = new Buttons({ ...common, board, onPress });
+  const lights: Pins['leds'] = Object.fromEntries(
+    Object.entries(leds).map(([name, { line, lit }]) => [
+      name,
+      new Led({ ...common, name, place: { chip, line }, lit }),
+    ]),
+  );
+  const buttons = new Buttons({ ...common, board, onPress, onRelease });
   return {
     relay,
     leds: lights,

@@ -7,6 +7,7 @@ import type { StationStatus } from '../protocol/station-api.js';
 import type { CallControl } from './call-control.js';
 import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
+import type { Flows } from './flows.js';
 import type { Pins } from './pins.js';
 import { actionText } from './press-actions.js';
 
@@ -20,6 +21,7 @@ export async function stationStatus(parts: {
   pins: Pins;
   outbox: Outbox;
   engine: EngineClient;
+  flows: Flows | undefined;
   refused: Counters<string>;
 }): Promise<StationStatus> {
   const { config, board, link, calls, door, pins } = parts;
@@ -53,6 +55,12 @@ export async function stationStatus(parts: {
     gpio: pins.place(),
     outbox: parts.outbox.figures(),
     engine: await parts.engine.status(),
-    refused: { ...link.figures().dropped, ...parts.refused.all(), ...calls.refused.all() } as Record<string, number>,
+    flows: parts.flows?.status ?? null,
+    refused: {
+      ...link.figures().dropped,
+      ...parts.refused.all(),
+      ...parts.flows?.refused.all(),
+      ...calls.refused.all(),
+    } as Record<string, number>,
   };
 }

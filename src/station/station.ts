@@ -16,6 +16,7 @@ import { readInbox } from './call-inbox.js';
 import { CallJournal } from './call-journal.js';
 import { DoorControl } from './door-control.js';
 import { EngineClient } from './engine-client.js';
+import { Flows } from './flows.js';
 import { type LocalApi, serveLocalApi } from './local-api.js';
 import { OutboxSender } from './outbox-sender.js';
 import { PeerWatch } from './peer-watch.js';
@@ -32,7 +33,7 @@ export interface StationOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** Told every 500 ms that the event loop turns. */
-  readonly notify: Pick<Notifier, 'watchdog'>;
+  readonly notify: Pick<Notifier, 'watchdog' | 'restart'>;
   /** The board's pins; onoff's, unless told otherwise. */
   readonly openPins?: OpenPins;
 }
@@ -58,6 +59,7 @@ export class Station {
   readonly #calls: CallControl;
   readonly #door: DoorControl;
   readonly #presses: PressActions;
+  #flows: Flows | undefined;
   #api: LocalApi | undefined;
   #watchdog: Timer | undefined;
   #closing: Promise<void> | undefined;
@@ -127,6 +129,7 @@ export class Station {
       board,
       ...common,
       onPress: (button) => this.#pressed(button),
+      onRelease: (button) => this.#flows?.released(button),
       onDoor: (open) => this.#doorChanged(open),
     });
     this.#door = new DoorControl({
@@ -164,7 +167,22 @@ export class Station {
   }
 
   async #serve(): Promise<void> {
-    const { config, clock, logger, notify } = this.#options;
+    const { config, board, clock, logger, notify } = this.#options;
+    if (config.flows.enabled) {
+      this.#flows = await Flows.start({
+        config,
+        board,
+        calls: this.#calls,
+        door: this.#door,
+        engine: this.#engine,
+        leds: this.#pins.leds,
+        link: this.#link,
+        notify,
+        fallback: (button) => this.#presses.pressed(button),
+        clock,
+        logger,
+      });
+    }
     this.#api = await serveLocalApi({
       path: join(config.run, 'station.sock'),
       calls: this.#calls,
@@ -172,13 +190,14 @@ export class Station {
       status: () =>
         stationStatus({
           config,
-          board: this.#options.board,
+          board,
           link: this.#link,
           calls: this.#calls,
           door: this.#door,
           pins: this.#pins,
           outbox: this.#outbox,
           engine: this.#engine,
+          flows: this.#flows,
           refused: this.#refused,
         }),
       logger,
@@ -198,6 +217,7 @@ export class Station {
     const hungUp = this.#calls.close('station-stopped');
     await within(clock, FAREWELL_MS, Promise.all([hungUp, this.#signalling.settled(), this.#journal.settled()]));
     this.#watch.close();
+    await this.#flows?.close();
     this.#engine.close();
     this.#pins.close();
     await this.#link.close();
@@ -212,6 +232,7 @@ export class Station {
     this.#journal.note(isOver ? null : { callId: call.callId, peer: call.peer });
     if (isOver || call.state === 'inviting' || call.state === 'ringing-in') this.#watch.reset();
     this.#pins.leds.call?.set(!isOver);
+    this.#flows?.callChanged(view);
     const { state, direction, peer, reason } = view;
     this.#note('call', { callId: call.callId, state, direction, peer, reason });
     if (isOver) void figures.then((known) => this.#api?.notify('call.changed', { ...view, figures: known }));
@@ -220,7 +241,8 @@ export class Station {
 
   #pressed(button: string): void {
     this.#api?.notify('button.pressed', { button });
-    this.#presses.pressed(button);
+    if (this.#flows === undefined) this.#presses.pressed(button);
+    else this.#flows.pressed(button);
   }
 
   #doorChanged(open: boolean): void {

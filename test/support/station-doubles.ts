@@ -22,6 +22,7 @@ let nextPort = 41_000;
 export class EngineDouble {
   readonly tones: (string | null)[] = [];
   readonly started: Started[] = [];
+  readonly volumes: number[] = [];
   /** Sessions that are open, by id, with their port. */
   readonly open = new Map<string, number>();
   fails = false;
@@ -56,6 +57,10 @@ export class EngineDouble {
         },
         'tone.play': ({ tone }) => {
           engine.tones.push(tone);
+          return {};
+        },
+        'playback.volume': ({ percent }) => {
+          engine.volumes.push(percent);
           return {};
         },
         'tone.stop': () => {

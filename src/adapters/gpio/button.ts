@@ -26,6 +26,8 @@ export class Button {
     clock: Clock;
     logger: Logger;
     onPress: (name: string) => void;
+    /** It was let go. */
+    onRelease?: (name: string) => void;
   }) {
     const { place, clock, debounceMs } = options;
     const pressedLevel = options.pressed === 'high' ? 1 : 0;
@@ -43,7 +45,7 @@ export class Button {
             debounceMs,
             clock,
             read: () => pin.readSync() === pressedLevel,
-            onChange: (closed) => closed && options.onPress(options.name),
+            onChange: (closed) => (closed ? options.onPress(options.name) : options.onRelease?.(options.name)),
           });
           pin.watch((_error, level) => debouncer.edge(level === pressedLevel));
           this.#debouncer = debouncer;
@@ -70,7 +72,13 @@ export class Button {
 export class Buttons {
   readonly #buttons: readonly Button[];
 
-  constructor(options: { board: Board; clock: Clock; logger: Logger; onPress: (name: string) => void }) {
+  constructor(options: {
+    board: Board;
+    clock: Clock;
+    logger: Logger;
+    onPress: (name: string) => void;
+    onRelease?: (name: string) => void;
+  }) {
     const { board, ...rest } = options;
     this.#buttons = Object.entries(board.gpio.buttons).map(
       ([name, { line, ...contact }]) =>

@@ -21,9 +21,9 @@ export type NotificationMap = Record<string, z.ZodType>;
 type Name<T> = keyof T & string;
 type Maybe<T> = T | Promise<T>;
 
-/** What answers each request. An AppError that is thrown crosses the socket; any other error is logged and hidden. */
-export type RpcHandlers<R extends RequestMap> = {
-  readonly [K in Name<R>]: (params: z.output<R[K]['params']>) => Maybe<z.input<R[K]['result']>>;
+/** What answers each request of a client. An AppError that is thrown crosses the socket; any other error is logged and hidden. */
+export type RpcHandlers<R extends RequestMap, N extends NotificationMap> = {
+  readonly [K in Name<R>]: (params: z.output<R[K]['params']>, peer: RpcPeer<N>) => Maybe<z.input<R[K]['result']>>;
 };
 
 /** One client, seen from the server. */
@@ -69,7 +69,7 @@ export async function serveRpc<R extends RequestMap, N extends NotificationMap>(
   path: string;
   requests: R;
   notifications: N;
-  handlers: RpcHandlers<R>;
+  handlers: RpcHandlers<R, N>;
   onConnect?: (peer: RpcPeer<N>) => void;
   logger: Logger;
   refused: Counters<string>;
@@ -102,7 +102,7 @@ export async function serveRpc<R extends RequestMap, N extends NotificationMap>(
     }
   };
 
-  const answer = async (name: string, params: unknown): Promise<unknown> => {
+  const answer = async (name: string, params: unknown, peer: RpcPeer<N>): Promise<unknown> => {
     const request = Object.hasOwn(requests, name) ? requests[name] : undefined;
     const handler = Object.hasOwn(handlers, name) ? handlers[name] : undefined;
     if (request === undefined || handler === undefined) {
@@ -116,7 +116,7 @@ export async function serveRpc<R extends RequestMap, N extends NotificationMap>(
     }
     let result: unknown;
     try {
-      result = await (handler as (params: unknown) => unknown)(checked.data);
+      result = await (handler as (params: unknown, peer: RpcPeer<N>) => unknown)(checked.data, peer);
     } catch (error) {
       if (error instanceof AppError) throw failure(APP_ERROR, error);
       logger.error({ request: name, error: errorText(error) }, 'a request failed');
@@ -135,6 +135,10 @@ export async function serveRpc<R extends RequestMap, N extends NotificationMap>(
       logger.warn({ fault, path }, 'a client of the socket sent what is no message; closed');
       socket.destroy();
     });
+    const peer: RpcPeer<N> = {
+      notify: (name, params) => notify([[socket, connection]], name, params),
+      onClose: (listener) => void socket.once('close', listener),
+    };
     let busy = 0;
     connection.onRequest(async (name, params) => {
       if (busy >= MOST_REQUESTS_AT_ONCE || socket.writableLength > MOST_UNSENT_BYTES) {
@@ -143,7 +147,7 @@ export async function serveRpc<R extends RequestMap, N extends NotificationMap>(
       }
       busy += 1;
       try {
-        return await answer(name, params);
+        return await answer(name, params, peer);
       } finally {
         busy -= 1;
       }
@@ -155,10 +159,7 @@ export async function serveRpc<R extends RequestMap, N extends NotificationMap>(
       connection.dispose();
     });
     connection.listen();
-    options.onConnect?.({
-      notify: (name, params) => notify([[socket, connection]], name, params),
-      onClose: (listener) => void socket.once('close', listener),
-    });
+    options.onConnect?.(peer);
   };
 
   const server = createServer(serve);

@@ -19,6 +19,8 @@ export interface Notifier {
   watchdog(): void;
   /** One line for people, as `systemctl status` shows it. */
   status(text: string): void;
+  /** Asks for another process of this station to be restarted. systemd hears it from a path unit, not from here. */
+  restart(service: string, reason: string): void;
 }
 
 /** What the `main` of a process may say beside. */
@@ -44,6 +46,7 @@ export function notifier(logger: Logger = silentLogger): ProcessNotifier {
     watchdog: () => send({ notice: 'watchdog' }),
     status: (text) => send({ notice: 'status', text: text.slice(0, 500) }),
     stopping: () => send({ notice: 'stopping' }),
+    restart: (service, reason) => send({ notice: 'restart', service, reason: reason.slice(0, 500) }),
   };
 }
 
@@ -59,11 +62,13 @@ function channelOf(logger: Logger): (message: Notice) => void {
   }
   if (address === undefined) return () => {};
   const tell = sdNotify(address, logger);
-  return (message) => tell(stateOf(message));
+  return (message) => {
+    if (message.notice !== 'restart') tell(stateOf(message));
+  };
 }
 
 /** A line feed would begin another assignment. */
-function stateOf(message: Notice): string {
+function stateOf(message: Exclude<Notice, { notice: 'restart' }>): string {
   if (message.notice === 'status') return `STATUS=${message.text.replaceAll(/[\r\n]+/g, ' ')}`;
   return `${message.notice.toUpperCase()}=1`;
 }

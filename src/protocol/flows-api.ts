@@ -1,0 +1,81 @@
+import { z } from 'zod';
+import { callView } from './station-api.js';
+
+/**
+ * What flows may do: `flows.sock`, JSON-RPC 2.0 over a Unix socket of the station's. No verb here configures, updates or
+ * restarts anything, and none touches the microphone or its light. Requests and results, then notifications.
+ *
+ * A press is offered (`button.pressed`, kind `press`) to flows that watch its button. Who takes it acknowledges it before
+ * it acts, and acts only if the acknowledgement is accepted; what nobody has acknowledged within 500 ms the station does
+ * itself, as configured, and an acknowledgement that comes later is refused (`press-late`). `long` and `double` tell more
+ * about a press that was offered already, under the same `pressId`; they need no acknowledgement.
+ */
+export const PRESS_OFFER_MS = 500;
+/** Flows are taken for hung when their config node says nothing for three of its heartbeats. */
+export const HEARTBEAT_MS = 1_000;
+
+/** In the `run` folder. There: the flows' next start is one in safe mode. */
+export const SAFE_MODE_FILE = 'flows-safe';
+/** In the `run` folder. Written by the station, with the reason: the flows process is to be restarted. */
+export const FLOWS_RESTART_FILE = 'flows-restart';
+
+const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
+const name = z.string().min(1).max(64);
+const percent = z.int().min(0).max(100);
+const ofCall = z.object({ callId });
+
+/** What the process that runs the flows says of itself, when it connects and whenever that changes. */
+export const flowsReport = z.object({
+  pid: z.int().min(1),
+  state: z.enum(['starting', 'running', 'stopped', 'ending']),
+  isSafeMode: z.boolean(),
+  /** Why it is stopped: `missing-types`, `damaged-file`, `safe-mode`, …, and for people. */
+  fault: z.object({ code: z.string().max(64), text: z.string().max(500) }).nullable(),
+  /** Revision of the flows that it holds. */
+  rev: z.string().max(128).nullable(),
+  /** Where its editor and its Admin API are. */
+  url: z.url({ protocol: /^http$/ }),
+});
+export type FlowsReport = z.infer<typeof flowsReport>;
+
+export const flowsRequests = {
+  /** From the process as a whole. The token opens its Admin API to the station that gave it. */
+  'flows.report': { params: flowsReport, result: z.object({ adminToken: z.string() }) },
+  /** From a config node, each `HEARTBEAT_MS`: the flows' event loop turns. */
+  'flows.heartbeat': { params: z.object({}), result: z.object({}) },
+  /** The station, for status and for lists to choose from. */
+  'station.describe': {
+    params: z.object({}),
+    result: z.object({
+      station: z.string(),
+      name: z.string(),
+      buttons: z.array(z.string()),
+      leds: z.array(z.string()),
+      call: callView.nullable(),
+    }),
+  },
+  /** Which buttons this client wants to be offered; replaces what it said before. */
+  'button.watch': { params: z.object({ buttons: z.array(name).max(64) }), result: z.object({}) },
+  'press.acknowledge': { params: z.object({ pressId: z.uuid() }), result: z.object({}) },
+  'call.place': { params: z.object({ target: z.string().min(1).max(80) }), result: ofCall },
+  'call.answer': { params: z.object({}), result: ofCall },
+  'call.reject': { params: z.object({}), result: ofCall },
+  'call.hangUp': { params: z.object({}), result: ofCall },
+  /** Sends nothing more of this call's microphone, until told otherwise or the call ends. */
+  'call.mute': { params: z.object({ muted: z.boolean() }), result: ofCall },
+  /** How loud far ends are: 100 as they are sent, 0 silence. Bell and other tones are not changed. */
+  'call.volume': { params: z.object({ percent }), result: z.object({ percent }) },
+  'door.open': { params: z.object({}), result: z.object({ opened: z.boolean(), reason: z.string() }) },
+  'led.set': { params: z.object({ led: name, lit: z.boolean() }), result: z.object({}) },
+  /** `level` notifications for this client, at most five a second. */
+  'level.subscribe': { params: z.object({ on: z.boolean() }), result: z.object({}) },
+} as const;
+
+const level = z.number().nullable();
+export const flowsNotifications = {
+  'button.pressed': z.object({ button: z.string(), pressId: z.uuid(), kind: z.enum(['press', 'long', 'double']) }),
+  'call.changed': callView,
+  /** RMS of the last 100 ms, dB below full scale; null for a card that is closed or down. */
+  level: z.object({ microphoneDbfs: level, speakerDbfs: level }),
+} as const;
+export type ButtonPressed = z.infer<(typeof flowsNotifications)['button.pressed']>;

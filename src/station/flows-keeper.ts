@@ -1,0 +1,93 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { AdminApi, type FlowNodes, flowNodes } from '../adapters/node-red/admin-api.js';
+import { writeDurably } from '../adapters/pki/durable-file.js';
+import type { Config } from '../config/schema.js';
+import { AppError } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import { FLOWS_RESTART_FILE, SAFE_MODE_FILE } from '../protocol/flows-api.js';
+
+const shipped = resolve(import.meta.dirname, '../../../flows');
+const keptFlows = z.object({ v: z.literal(1), rev: z.string(), flows: flowNodes });
+
+/**
+ * The last good flows and the way to the Admin API. Files:
+ *
+ *   state/flows-good.json       flows that ran well; until there are any, those that ship are taken for good
+ *   state/flows-replaced.json   what the last good ones replaced, for the installer
+ *   run/flows-safe              there: the next start is one in safe mode
+ *   run/flows-restart           written: restart the flows process (a systemd path unit sees it)
+ */
+export class FlowsKeeper {
+  readonly #config: Config;
+  readonly #token: string;
+  readonly #logger: Logger;
+  #api: AdminApi | undefined;
+
+  /** @param options.token what `flows.report` hands to the flows process */
+  constructor(options: { config: Config; token: string; logger: Logger }) {
+    this.#config = options.config;
+    this.#token = options.token;
+    this.#logger = options.logger;
+  }
+
+  /** Where the Admin API is now. Only loopback is ever asked, whatever flows say of themselves. */
+  found(url: string): void {
+    const { hostname } = new URL(url);
+    this.#api = ['127.0.0.1', '[::1]', 'localhost'].includes(hostname)
+      ? new AdminApi({ url, token: this.#token })
+      : undefined;
+  }
+
+  async keepGood(): Promise<void> {
+    const { flows, rev } = await this.#reached().getFlows();
+    await writeDurably(this.#file('flows-good.json'), JSON.stringify({ v: 1, rev, flows }));
+  }
+
+  /** @throws AppError `flows-conflict`, `flows-unreachable`, `flows-refused` */
+  async restoreGood(): Promise<void> {
+    const api = this.#reached();
+    const good = this.#good();
+    const now = await api.getFlows();
+    await writeDurably(this.#file('flows-replaced.json'), JSON.stringify({ v: 1, ...now }));
+    await api.deployFlows({ flows: good, rev: now.rev });
+  }
+
+  async expectsHeartbeat(): Promise<boolean> {
+    const { flows } = await this.#reached().getFlows();
+    return flows.some(({ type, d }) => type === 'entryphone-station' && d !== true);
+  }
+
+  startSafely(isSafe: boolean): void {
+    const file = join(this.#config.run, SAFE_MODE_FILE);
+    if (isSafe) writeFileSync(file, '', { mode: 0o644 });
+    else rmSync(file, { force: true });
+  }
+
+  noteRestart(reason: string): void {
+    writeFileSync(join(this.#config.run, FLOWS_RESTART_FILE), `${reason}\n`, { mode: 0o644 });
+  }
+
+  #good(): FlowNodes {
+    const file = this.#file('flows-good.json');
+    try {
+      return keptFlows.parse(JSON.parse(readFileSync(file, 'utf8'))).flows;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+        this.#logger.error({ file }, 'the last good flows are damaged; those that ship are taken');
+      }
+      const initial = join(shipped, `${this.#config.flows.initial}.json`);
+      return flowNodes.parse(JSON.parse(readFileSync(initial, 'utf8')));
+    }
+  }
+
+  #reached(): AdminApi {
+    if (this.#api === undefined) throw new AppError('flows-unreachable', 'the flows process has not come yet');
+    return this.#api;
+  }
+
+  #file(name: string): string {
+    return join(this.#config.state, name);
+  }
+}

@@ -1,0 +1,199 @@
+import { type RpcPeer, type RpcServer, serveRpc } from '../adapters/sockets/rpc.js';
+import type { Clock, Timer } from '../core/clock.js';
+import type { Counters } from '../core/counters.js';
+import { AppError } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import { type ButtonPressed, type FlowsReport, flowsNotifications, flowsRequests } from '../protocol/flows-api.js';
+import type { CallView } from '../protocol/station-api.js';
+import type { CallControl } from './call-control.js';
+import type { DoorControl } from './door-control.js';
+import type { EngineClient } from './engine-client.js';
+import type { Pins } from './pins.js';
+
+type Peer = RpcPeer<typeof flowsNotifications>;
+
+interface Client {
+  buttons: ReadonlySet<string>;
+  wantsLevels: boolean;
+  /** Has said a heartbeat: a config node. */
+  isNode: boolean;
+}
+
+export interface FlowsLinkListener {
+  reported(report: FlowsReport): void;
+  /** The process that reported has gone. */
+  lost(): void;
+  beat(): void;
+  /** The last config node has gone. */
+  nodeGone(): void;
+  /** @throws AppError `press-late`, `press-unknown` */
+  acknowledge(pressId: string): void;
+  /** Flows asked the station to do something. */
+  acted(): void;
+}
+
+export interface FlowsLinkOptions {
+  readonly path: string;
+  readonly station: { readonly id: string; readonly name: string };
+  readonly buttons: readonly string[];
+  readonly calls: CallControl;
+  readonly door: DoorControl;
+  readonly engine: EngineClient;
+  readonly leds: Pins['leds'];
+  /** Given to the flows process; opens its Admin API. */
+  readonly adminToken: string;
+  readonly listener: FlowsLinkListener;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly refused: Counters<string>;
+}
+
+const LEVEL_EVERY_MS = 200;
+const MICROPHONE_LED = 'microphone';
+
+/** Serves what flows may do (protocol/flows-api.ts), and tells them what happens. */
+export class FlowsLink {
+  readonly #options: FlowsLinkOptions;
+  readonly #clients = new Map<Peer, Client>();
+  #process: Peer | undefined;
+  #server: RpcServer<typeof flowsNotifications> | undefined;
+  #levels: Timer | undefined;
+
+  /** @throws AppError `socket-taken`, `socket-failed` */
+  static async serve(options: FlowsLinkOptions): Promise<FlowsLink> {
+    const link = new FlowsLink(options);
+    link.#server = await link.#serve();
+    return link;
+  }
+
+  private constructor(options: FlowsLinkOptions) {
+    this.#options = options;
+  }
+
+  /** To whoever watches the button. @returns whether anybody does */
+  offer(press: ButtonPressed): boolean {
+    const watching = [...this.#clients].filter(([, { buttons }]) => buttons.has(press.button));
+    for (const [peer] of watching) peer.notify('button.pressed', press);
+    return watching.length > 0;
+  }
+
+  callChanged(view: CallView): void {
+    for (const [peer, { isNode }] of this.#clients) if (isNode) peer.notify('call.changed', view);
+  }
+
+  async close(): Promise<void> {
+    this.#levels?.cancel();
+    await this.#server?.close();
+  }
+
+  #serve(): Promise<RpcServer<typeof flowsNotifications>> {
+    const { path, station, buttons, calls, door, engine, leds, adminToken, listener, logger, refused } = this.#options;
+    const act = <T>(what: () => T): T => {
+      listener.acted();
+      return what();
+    };
+    return serveRpc({
+      path,
+      requests: flowsRequests,
+      notifications: flowsNotifications,
+      handlers: {
+        'flows.report': (report, peer) => {
+          this.#process = peer;
+          listener.reported(report);
+          return { adminToken };
+        },
+        'flows.heartbeat': (_params, peer) => {
+          this.#client(peer).isNode = true;
+          listener.beat();
+          return {};
+        },
+        'station.describe': () => ({
+          station: station.id,
+          name: station.name,
+          buttons: [...buttons],
+          leds: Object.keys(leds).filter((name) => name !== MICROPHONE_LED),
+          call: calls.views().findLast(({ state }) => state !== 'ended') ?? null,
+        }),
+        'button.watch': (params, peer) => {
+          this.#client(peer).buttons = new Set(params.buttons);
+          return {};
+        },
+        'press.acknowledge': ({ pressId }) => {
+          listener.acknowledge(pressId);
+          return {};
+        },
+        'call.place': ({ target }) => act(() => ({ callId: calls.place(target) })),
+        'call.answer': () => act(() => ({ callId: calls.answer() })),
+        'call.reject': () => act(() => ({ callId: calls.reject() })),
+        'call.hangUp': () => act(() => ({ callId: calls.hangUp() })),
+        'call.mute': ({ muted }) => act(() => ({ callId: calls.mute(muted) })),
+        'call.volume': ({ percent }) =>
+          act(() => {
+            engine.setVolume(percent);
+            return { percent };
+          }),
+        'door.open': () => act(() => door.open()),
+        'led.set': ({ led, lit }) =>
+          act(() => {
+            const light = led === MICROPHONE_LED || !Object.hasOwn(leds, led) ? undefined : leds[led];
+            if (light === undefined) throw noSuchLed(led);
+            light.set(lit);
+            return {};
+          }),
+        'level.subscribe': ({ on }, peer) => {
+          this.#client(peer).wantsLevels = on;
+          this.#tellLevels();
+          return {};
+        },
+      },
+      onConnect: (peer) => {
+        this.#clients.set(peer, { buttons: new Set(), wantsLevels: false, isNode: false });
+        peer.onClose(() => this.#gone(peer));
+      },
+      logger,
+      refused,
+    });
+  }
+
+  #client(peer: Peer): Client {
+    const client = this.#clients.get(peer);
+    if (client === undefined) throw new AppError('connection-closed', 'this client has left');
+    return client;
+  }
+
+  #gone(peer: Peer): void {
+    const wasNode = this.#clients.get(peer)?.isNode === true;
+    this.#clients.delete(peer);
+    const { listener } = this.#options;
+    if (peer === this.#process) {
+      this.#process = undefined;
+      listener.lost();
+    }
+    if (wasNode && ![...this.#clients.values()].some(({ isNode }) => isNode)) listener.nodeGone();
+  }
+
+  /** Asks the media process as long as somebody wants to know, five times a second at most. */
+  #tellLevels(): void {
+    const wanting = () => [...this.#clients].filter(([, { wantsLevels }]) => wantsLevels).map(([peer]) => peer);
+    if (this.#levels !== undefined || wanting().length === 0) return;
+    const { engine, clock } = this.#options;
+    this.#levels = clock.after(LEVEL_EVERY_MS, async () => {
+      const status = await engine.status();
+      const level = {
+        microphoneDbfs: status?.capture.levelDbfs ?? null,
+        speakerDbfs: status?.playback.levelDbfs ?? null,
+      };
+      for (const peer of wanting()) peer.notify('level', level);
+      this.#levels = undefined;
+      this.#tellLevels();
+    });
+  }
+}
+
+function noSuchLed(led: string): AppError {
+  return led === MICROPHONE_LED
+    ? new AppError('led-not-yours', 'the microphone lights its LED, nothing else does')
+    : new AppError('led-unknown', `the board has no LED ${led}`, {
+        remedy: 'station.describe lists those that it has',
+      });
+}

@@ -1,0 +1,174 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import type { Notifier } from '../adapters/supervisor/notify.js';
+import type { Board, Config } from '../config/schema.js';
+import type { Clock } from '../core/clock.js';
+import { Counters } from '../core/counters.js';
+import { errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { CallView, StationStatus } from '../protocol/station-api.js';
+import { topic } from '../protocol/topics.js';
+import type { CallControl } from './call-control.js';
+import type { DoorControl } from './door-control.js';
+import type { EngineClient } from './engine-client.js';
+import { FlowsKeeper } from './flows-keeper.js';
+import { FlowsLink } from './flows-link.js';
+import { type FlowsStatus, FlowsWatch } from './flows-watch.js';
+import type { Pins } from './pins.js';
+import { PressGestures } from './press-gestures.js';
+import { PressOffers } from './press-offers.js';
+
+export interface FlowsOptions {
+  readonly config: Config;
+  readonly board: Board;
+  readonly calls: CallControl;
+  readonly door: DoorControl;
+  readonly engine: EngineClient;
+  readonly leds: Pins['leds'];
+  readonly link: MqttLink;
+  readonly notify: Pick<Notifier, 'restart'>;
+  /** Does what is configured for a button. */
+  readonly fallback: (button: string) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * The station's side of flows:
+ *
+ *   button ─▶ PressOffers ─▶ FlowsLink ◀─ flows.sock ─▶ the flows process
+ *                 └─ fallback    └─▶ FlowsWatch ─▶ supervisor, FlowsKeeper ─▶ its Admin API
+ */
+export class Flows {
+  /** What clients of the socket did wrong. */
+  readonly refused = new Counters<string>();
+  readonly #options: FlowsOptions;
+  readonly #keeper: FlowsKeeper;
+  readonly #watch: FlowsWatch;
+  readonly #offers: PressOffers;
+  readonly #gestures: PressGestures;
+  #link: FlowsLink | undefined;
+  #seq = 0;
+  #told = '';
+
+  /** @throws AppError `socket-taken`, `socket-failed` */
+  static async start(options: FlowsOptions): Promise<Flows> {
+    const adminToken = randomBytes(32).toString('base64url');
+    const flows = new Flows(options, adminToken);
+    try {
+      flows.#link = await flows.#serve(adminToken);
+    } catch (error) {
+      await flows.close();
+      throw error;
+    }
+    options.link.onState(({ connected }) => connected && flows.#tell(flows.#watch.status, true));
+    return flows;
+  }
+
+  private constructor(options: FlowsOptions, adminToken: string) {
+    const { config, clock, notify, fallback } = options;
+    const logger = options.logger.child({ about: 'flows' });
+    this.#options = { ...options, logger };
+    this.#keeper = new FlowsKeeper({ config, token: adminToken, logger });
+    this.#gestures = new PressGestures({ clock, onGesture: (gesture) => this.#link?.offer(gesture) });
+    this.#watch = new FlowsWatch({
+      clock,
+      logger,
+      goodAfterMs: config.flows.goodAfterMs,
+      care: {
+        askRestart: (reason) => {
+          this.#keeper.noteRestart(reason);
+          notify.restart('flows', reason);
+        },
+        startSafely: (isSafe) => this.#keeper.startSafely(isSafe),
+        keepGood: () => this.#keeper.keepGood(),
+        restoreGood: () => this.#keeper.restoreGood(),
+        expectsHeartbeat: () => this.#keeper.expectsHeartbeat(),
+        brokeDown: () => this.#offers.brokeDown(),
+      },
+      onChange: (status) => this.#tell(status, false),
+    });
+    this.#offers = new PressOffers({
+      clock,
+      offer: (press) => this.#link?.offer({ ...press, kind: 'press' }) ?? false,
+      fallback,
+      onIgnored: (inARow) => this.#watch.pressesIgnored(inARow),
+    });
+  }
+
+  get status(): NonNullable<StationStatus['flows']> {
+    return { ...this.#watch.status, presses: this.#offers.counted.all() as Record<string, number> };
+  }
+
+  pressed(button: string): void {
+    this.#gestures.pressed(button, this.#offers.pressed(button));
+  }
+
+  released(button: string): void {
+    this.#gestures.released(button);
+  }
+
+  callChanged(view: CallView): void {
+    this.#link?.callChanged(view);
+  }
+
+  async close(): Promise<void> {
+    this.#gestures.close();
+    this.#offers.close();
+    this.#watch.close();
+    await this.#link?.close();
+  }
+
+  #serve(adminToken: string): Promise<FlowsLink> {
+    const { config, board, calls, door, engine, leds, clock, logger } = this.#options;
+    return FlowsLink.serve({
+      path: join(config.run, 'flows.sock'),
+      station: config.station,
+      buttons: Object.keys(board.gpio.buttons),
+      calls,
+      door,
+      engine,
+      leds,
+      adminToken,
+      clock,
+      logger,
+      refused: this.refused,
+      listener: {
+        reported: (report) => {
+          this.#keeper.found(report.url);
+          this.#watch.reported(report);
+        },
+        lost: () => this.#watch.lost(),
+        beat: () => this.#watch.beat(),
+        nodeGone: () => {
+          this.#offers.unwatched();
+          this.#watch.nodeGone();
+        },
+        acknowledge: (pressId) => this.#offers.acknowledge(pressId),
+        acted: () => this.#offers.acted(),
+      },
+    });
+  }
+
+  /** `up/reported/flows`, retained: on each change, and whenever the broker is there again. */
+  #tell(status: FlowsStatus, isAgain: boolean): void {
+    const { config, link, clock, logger } = this.#options;
+    const { state, isSafeMode, fault, rev } = status;
+    const body = { rev, state, isSafeMode, error: fault };
+    const text = JSON.stringify(body);
+    if ((!isAgain && text === this.#told) || !link.state.connected) return;
+    this.#told = text;
+    this.#seq += 1;
+    link
+      .publish({
+        topic: topic(config.station.site, config.station.id, 'up', 'reported/flows'),
+        body: JSON.stringify({ v: 1, id: randomUUID(), seq: this.#seq, at: clock.wallMs(), ...body }),
+        retained: true,
+        qos: 1,
+        priority: 'state',
+        expiryS: 30,
+      })
+      .catch((error: unknown) => logger.warn({ error: errorText(error) }, 'the broker was not told of the flows'));
+  }
+}

@@ -1,0 +1,242 @@
+import { test } from 'tap';
+import { ManualClock } from '../src/core/clock.js';
+import { AppError } from '../src/core/errors.js';
+import { silentLogger } from '../src/core/logger.js';
+import { type FlowsReport, PRESS_OFFER_MS } from '../src/protocol/flows-api.js';
+import { FIRST_BEAT_MS, FlowsWatch, HUNG_AFTER_MS } from '../src/station/flows-watch.js';
+import { DOUBLE_PRESS_MS, LONG_PRESS_MS, PressGestures } from '../src/station/press-gestures.js';
+import { PressOffers } from '../src/station/press-offers.js';
+
+function offers(options: { watched?: boolean } = {}) {
+  const clock = new ManualClock();
+  const fallbacks: string[] = [];
+  const offered: string[] = [];
+  const ignored: number[] = [];
+  const state = { watched: options.watched ?? true };
+  const presses = new PressOffers({
+    clock,
+    offer: ({ pressId }) => {
+      if (state.watched) offered.push(pressId);
+      return state.watched;
+    },
+    fallback: (button) => fallbacks.push(button),
+    onIgnored: (inARow) => ignored.push(inARow),
+  });
+  return { clock, presses, fallbacks, offered, ignored, state };
+}
+
+test('a press is never lost and never doubled: 500 ms for flows, then the station, once', async (t) => {
+  const { clock, presses, fallbacks, offered, ignored, state } = offers();
+  const inTime = presses.pressed('bell');
+  t.same(offered, [inTime]);
+  clock.advance(PRESS_OFFER_MS - 1);
+  presses.acknowledge(inTime);
+  presses.acknowledge(inTime);
+  presses.acted();
+  clock.advance(60_000);
+  t.same(fallbacks, [], 'flows have it; twice acknowledged is acknowledged');
+
+  const late = presses.pressed('bell');
+  clock.advance(PRESS_OFFER_MS);
+  t.same(fallbacks, ['bell'], 'nobody took it');
+  t.throws(() => presses.acknowledge(late), { code: 'press-late' });
+  t.throws(() => presses.acknowledge(late), { code: 'press-late' });
+  t.throws(() => presses.acknowledge('00000000-0000-4000-8000-000000000000'), { code: 'press-unknown' });
+  presses.brokeDown();
+  t.same(fallbacks, ['bell'], 'once');
+
+  state.watched = false;
+  presses.pressed('open');
+  t.same(fallbacks, ['bell', 'open'], 'nobody watches: at once');
+  state.watched = true;
+  presses.pressed('open');
+  presses.unwatched();
+  t.same(fallbacks, ['bell', 'open', 'open'], 'flows left with the offer in hand');
+  clock.advance(PRESS_OFFER_MS);
+  t.equal(fallbacks.length, 3);
+  presses.pressed('bell');
+  presses.pressed('open');
+  clock.advance(PRESS_OFFER_MS);
+  t.same(ignored, [1, 2, 3], 'so many in a row');
+  t.same(presses.counted.all(), { acknowledged: 1, unacknowledged: 4, unwatched: 1, late: 2, unknown: 1 });
+});
+
+test('what flows took and could not do, since they broke down, the station does', async (t) => {
+  const { clock, presses, fallbacks } = offers();
+  presses.acknowledge(presses.pressed('bell'));
+  clock.advance(3_000);
+  presses.brokeDown();
+  presses.brokeDown();
+  t.same(fallbacks, ['bell']);
+  presses.acknowledge(presses.pressed('bell'));
+  presses.acted();
+  presses.brokeDown();
+  t.equal(fallbacks.length, 1, 'they had acted on it');
+  presses.acknowledge(presses.pressed('bell'));
+  clock.advance(20_000);
+  presses.brokeDown();
+  t.equal(fallbacks.length, 1, 'too long ago to be about this press');
+  presses.acknowledge(presses.pressed('bell'));
+  presses.pressed('bell');
+  clock.advance(PRESS_OFFER_MS);
+  t.equal(fallbacks.length, 2, 'the impatient second press was not taken');
+  presses.brokeDown();
+  t.equal(fallbacks.length, 2, 'and stands for the first');
+});
+
+test('a long and a double press are told beside the press, which waits for neither', async (t) => {
+  const clock = new ManualClock();
+  const told: string[] = [];
+  const gestures = new PressGestures({ clock, onGesture: ({ pressId, kind }) => told.push(`${kind} ${pressId}`) });
+  const press = (id: string, holdMs: number) => {
+    gestures.pressed('bell', id);
+    clock.advance(holdMs);
+    gestures.released('bell');
+  };
+  press('a', LONG_PRESS_MS - 1);
+  clock.advance(5_000);
+  press('b', LONG_PRESS_MS);
+  clock.advance(5_000);
+  press('c', 100);
+  clock.advance(DOUBLE_PRESS_MS - 100);
+  press('d', 100);
+  press('e', 100);
+  clock.advance(5_000);
+  t.same(told, ['long b', 'double d']);
+});
+
+function watched(t: { teardown(action: () => void): void }) {
+  const clock = new ManualClock();
+  const done: string[] = [];
+  const fails: { restore?: Error; expects: boolean } = { expects: true };
+  const watch = new FlowsWatch({
+    clock,
+    logger: silentLogger,
+    goodAfterMs: 60_000,
+    care: {
+      askRestart: () => done.push('restart'),
+      startSafely: (isSafe) => done.push(isSafe ? 'safe' : 'not safe'),
+      keepGood: async () => void done.push('keep'),
+      restoreGood: async () => {
+        done.push('restore');
+        if (fails.restore !== undefined) throw fails.restore;
+      },
+      expectsHeartbeat: async () => fails.expects,
+      brokeDown: () => done.push('broke down'),
+    },
+    onChange: () => {},
+  });
+  t.teardown(() => watch.close());
+  let pid = 1;
+  const report = (state: FlowsReport['state'], more: Partial<FlowsReport> = {}) =>
+    watch.reported({ pid, state, isSafeMode: false, fault: null, rev: 'r1', url: 'http://127.0.0.1:1880', ...more });
+  const start = () => {
+    pid += 1;
+    report('starting');
+    report('running');
+    watch.beat();
+  };
+  const beating = (ms: number) => {
+    for (let at = 0; at < ms; at += 500) {
+      clock.advance(500);
+      watch.beat();
+    }
+  };
+  const take = () => done.splice(0);
+  return { clock, watch, fails, report, start, beating, take };
+}
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+test('flows that hang are restarted, at the third time in safe mode; then the last good ones are put back', async (t) => {
+  const { clock, watch, report, start, beating, take } = watched(t);
+  start();
+  beating(59_000);
+  t.same(take(), []);
+  beating(2_000);
+  t.same(take(), ['keep'], 'they ran well for a minute');
+  beating(120_000);
+  t.same(take(), [], 'kept once');
+
+  clock.advance(HUNG_AFTER_MS - 500);
+  t.equal(watch.status.state, 'running', 'a heartbeat may be late');
+  clock.advance(1_000);
+  t.same(take(), ['broke down', 'restart']);
+  t.match(watch.status, { state: 'hung', hangs: 1, fault: { code: 'hung' } });
+  clock.advance(10_000);
+  t.same(take(), [], 'asked once');
+  watch.lost();
+  t.match(watch.status, { state: 'absent', crashes: 0 }, 'that was our doing');
+  start();
+  t.equal(watch.status.state, 'running');
+  watch.lost();
+  t.same(take(), ['broke down'], 'the supervisor starts what crashed');
+  start();
+  watch.pressesIgnored(1);
+  t.same(take(), []);
+  watch.pressesIgnored(2);
+  t.same(take(), ['broke down', 'safe', 'restart'], 'the third fall in a minute');
+  watch.lost();
+  report('starting', { isSafeMode: true });
+  t.same(take(), ['not safe'], 'the order is for one start');
+  report('stopped', { isSafeMode: true, fault: { code: 'safe-mode', text: 'safe mode' } });
+  clock.advance(1_000);
+  t.same(take(), ['restore']);
+  await settled();
+  report('running', { rev: 'r0' });
+  watch.beat();
+  t.match(watch.status, { state: 'running', isSafeMode: false, restores: 1, crashes: 1, hangs: 2 });
+
+  report('stopped', { fault: { code: 'missing-types', text: 'no such node: lost' } });
+  clock.advance(5_000);
+  t.same(take(), [], 'what fails so soon again is left to the installer');
+  t.match(watch.status, { state: 'stopped', fault: { code: 'missing-types' } });
+});
+
+test('flows that are not run are replaced; who deployed meanwhile wins; no config node is no fault', async (t) => {
+  const { clock, watch, fails, report, start, beating, take } = watched(t);
+  start();
+  fails.restore = new AppError('flows-unreachable', 'nobody answers');
+  report('stopped', { fault: { code: 'damaged-file', text: 'not JSON' } });
+  clock.advance(1_000);
+  await settled();
+  t.same(take(), ['restore']);
+  fails.restore = new AppError('flows-conflict', 'somebody deployed');
+  clock.advance(10_000);
+  await settled();
+  t.same(take(), ['restore'], 'tried again while nobody answered');
+  clock.advance(60_000);
+  await settled();
+  t.same(take(), [], 'but not against another deployment');
+  report('running', { rev: 'r2' });
+  watch.beat();
+  t.equal(watch.status.state, 'running');
+
+  watch.nodeGone();
+  clock.advance(FIRST_BEAT_MS - 1_000);
+  t.equal(watch.status.state, 'running', 'a deployment takes its time');
+  fails.expects = false;
+  clock.advance(2_000);
+  await settled();
+  t.match(watch.status, { state: 'idle', fault: { code: 'no-config-node' } });
+  watch.beat();
+  t.equal(watch.status.state, 'running');
+  watch.nodeGone();
+  fails.expects = true;
+  clock.advance(FIRST_BEAT_MS + 1_000);
+  await settled();
+  t.same(take(), ['broke down', 'restart'], 'a config node that says nothing hangs');
+  watch.lost();
+
+  start();
+  report('ending');
+  watch.lost();
+  t.same(take(), [], 'an end in order is no crash');
+  report('starting');
+  clock.advance(95_000);
+  t.same(take(), ['broke down', 'restart'], 'a start that does not end');
+  watch.lost();
+  start();
+  beating(10_000);
+  t.match(watch.status, { state: 'running', hangs: 2, crashes: 0 });
+});
