@@ -194,8 +194,11 @@ class Reader {
       .on('readError', (reason) => fail('card-lost', reason))
       .on('rateDeviating', (rateHz) => fail('card-format', `it runs at ${rateHz} Hz, not ${format.rateHz}`))
       .on('close', () => listener.gone())
+      // Its thread has ended by itself: it must not be ordered to any more.
       .on('error', (error) => {
-        fail('card-absent', error.message.trim());
+        const wasEnding = this.#isEnding;
+        this.#isEnding = true;
+        if (!wasEnding) listener.failed('card-absent', error.message.trim());
         listener.gone();
       });
   }
