@@ -1,67 +1,78 @@
 /**
- * Runs the compiled tests by tap and closes with one line that machines read: `N passed, N failed, N skipped`. A passed or
- * failed one is a `test(…)` of a file; skips count wherever they stand. Arguments choose files: `run-tests.js rtp call`.
+ * Runs the compiled tests by tap, a line a file, and closes with one line that machines read: `N passed, N failed, N skipped`.
+ * A passed or failed one is a `test(…)` of a file; skips count wherever they stand.
+ *
+ *   run-tests.js [--long] [name…]     `rtp call` for two files; --long for those of the folder long
  */
 import { spawn } from 'node:child_process';
-import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { Parser } from 'tap-parser';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { styleText } from 'node:util';
+import { Parser, type Result } from 'tap-parser';
 
 const root = resolve(import.meta.dirname, '../../..');
-const compiled = resolve(import.meta.dirname, '..');
-const chosen = process.argv.slice(2);
-const files = readdirSync(compiled)
+const isLong = process.argv.includes('--long');
+const folder = resolve(import.meta.dirname, '..', isLong ? 'long' : '.');
+const chosen = process.argv.slice(2).filter((argument) => argument !== '--long');
+const files = (existsSync(folder) ? readdirSync(folder) : [])
   .filter((name) => name.endsWith('.test.js'))
   .filter((name) => chosen.length === 0 || chosen.includes(name.replace('.test.js', '')))
   .sort()
-  .map((name) => join(compiled, name));
-const record = join(root, '.tap', 'record.tap');
+  .map((name) => join(folder, name));
 mkdirSync(join(root, '.tap'), { recursive: true });
-rmSync(record, { force: true });
+
+const sums = { passed: 0, failed: 0, skipped: 0 };
+const failures: string[] = [];
+
+/** Skips count at every depth; what has failed is told where it stands, not again by those around it. */
+function follow(level: Parser, path: string): void {
+  level.on('assert', (result: Result) => {
+    if (result.skip) sums.skipped += 1;
+    const isAround = failures.some((failure) => failure.startsWith(`${path} > ${result.name}`));
+    if (!result.ok && !result.skip && !result.todo && !isAround) {
+      failures.push(`${path} > ${result.name}\n${JSON.stringify(result.diag ?? {}, null, 2).slice(0, 3_000)}`);
+    }
+  });
+  level.on('child', (child: Parser) => follow(child, `${path} > ${child.name}`));
+}
+
+const parser = new Parser();
+parser.on('child', (file: Parser) => {
+  const name = relative('dist', file.name);
+  const startedMs = performance.now();
+  const before = { ...sums };
+  file.on('assert', (result: Result) => {
+    if (result.skip) return;
+    if (result.ok) sums.passed += 1;
+    else sums.failed += 1;
+  });
+  follow(file, name);
+  file.on('complete', () => {
+    const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+    const bad = sums.failed - before.failed;
+    const text = `${bad === 0 ? 'ok  ' : 'FAIL'} ${name}: ${sums.passed - before.passed} passed${bad === 0 ? '' : `, ${bad} failed`} (${seconds} s)`;
+    console.log(styleText(bad === 0 ? 'green' : 'red', text));
+  });
+});
+let failedFiles = 0;
+parser.on('assert', (result: Result) => {
+  if (result.ok) return;
+  failedFiles += 1;
+  if (failures.length === 0) failures.push(`${result.name}\n${JSON.stringify(result.diag ?? {}, null, 2)}`);
+});
 
 const tap = join(root, 'node_modules/tap/dist/esm/run.mjs');
 const child = spawn(
   process.execPath,
-  [
-    tap,
-    'run',
-    '--disable-coverage',
-    '--reporter=terse',
-    '--jobs=1',
-    '--timeout=180',
-    `--output-file=${record}`,
-    ...files,
-  ],
-  { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] },
+  [tap, 'run', '--disable-coverage', '--reporter=tap', '--jobs=1', `--timeout=${isLong ? 1_800 : 180}`, ...files],
+  { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
 );
-const exitCode = await new Promise<number>((done) => child.once('exit', (code) => done(code ?? 1)));
+child.stdout.pipe(parser);
+const exited = new Promise<number>((done) => child.once('exit', (code) => done(code ?? 1)));
+if (files.length > 0) await new Promise<void>((done) => parser.once('complete', () => done()));
+const exitCode = await exited;
 
-const sums = { passed: 0, failed: 0, skipped: 0 };
-const parser = new Parser();
-const countSkips = (level: Parser): void => {
-  level.on('assert', (result) => {
-    if (result.skip) sums.skipped += 1;
-  });
-  level.on('child', countSkips);
-};
-parser.on('child', (file: Parser) => {
-  file.on('assert', (result) => {
-    if (result.skip) sums.skipped += 1;
-    else if (result.ok) sums.passed += 1;
-    else sums.failed += 1;
-  });
-  file.on('child', countSkips);
-});
-let failedFiles = 0;
-parser.on('assert', (result) => {
-  if (!result.ok) failedFiles += 1;
-});
-if (existsSync(record)) {
-  await new Promise<void>((done) => {
-    parser.on('complete', () => done());
-    createReadStream(record).pipe(parser);
-  });
-}
+for (const failure of failures) console.log(`\n${styleText('red', 'not ok')} ${failure}`);
 // A file that crashed outside its tests has failed, though none of its tests did.
 if ((exitCode !== 0 || failedFiles > 0) && sums.failed === 0) sums.failed = Math.max(1, failedFiles);
 console.log(`${sums.passed} passed, ${sums.failed} failed, ${sums.skipped} skipped`);

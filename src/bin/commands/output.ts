@@ -7,6 +7,9 @@ import { AppError, errorText } from '../../core/errors.js';
 /** sysexits(3): the service is not there. */
 const EX_UNAVAILABLE = 69;
 
+/** A table without colours of its own: those that a cell has say something. */
+export const PLAIN = { head: [], border: [] };
+
 /** Writes the one JSON object of a `--json` command. */
 export function printJson(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { AppError } from '../../core/errors.js';
 import { connectStation } from '../../lab/site.js';
 import type { StationStatus } from '../../protocol/station-api.js';
-import { printJson, runningStations } from './output.js';
+import { PLAIN, printJson, runningStations } from './output.js';
 
 export function addStatusCommand(program: Command): void {
   program
@@ -61,11 +61,11 @@ function tableOf(status: StationStatus): string {
   for (const call of calls) table.push([`call ${call.direction}`, `${call.state}, ${call.peerName || call.peer}`]);
   if (calls.length === 0) table.push(['call', 'none']);
   for (const session of engine?.sessions ?? []) {
-    const { sent, received, lost, late, concealed, jitterMs, playoutDelayMs } = session;
+    const { sent, received, lost, late, concealed, jitterMs, playoutDelayMs, remote } = session;
     table.push(['packets', `sent ${sent}, received ${received}, lost ${lost}, late ${late}, concealed ${concealed}`]);
     table.push([
       'path',
-      `jitter ${jitterMs.toFixed(1)} ms, playout ${playoutDelayMs.toFixed(0)} ms, ${session.remote?.address}:${session.remote?.port}`,
+      `to ${remote === null ? 'nobody yet' : `${remote.address}:${remote.port}`}, jitter ${jitterMs.toFixed(1)} ms, playout ${playoutDelayMs.toFixed(0)} ms`,
     ]);
   }
   const refused = Object.entries({ ...status.refused, ...door.refused });
