@@ -39,8 +39,9 @@ const bad = (text: string) => styleText('red', text, { stream: process.stdout })
 function tableOf(status: StationStatus): string {
   const table = new Table({
     head: [`${status.name} (${status.station})`, status.role],
-    colWidths: [20, 70],
+    colWidths: [24, 76],
     wordWrap: true,
+    style: PLAIN,
   });
   const { broker, engine, door, calls } = status;
   table.push([
