@@ -72,6 +72,19 @@ test('a start that never gets ready fails, and nothing is left', async (t) => {
   t.equal(service.pid, undefined);
 });
 
+test('a start that is stopped fails at once, and nothing is left', async (t) => {
+  const { service, runs } = serviceOf(t, 'works');
+  const early = t.rejects(service.start(), { code: 'service-failed', message: /stopped before it had started/ });
+  await service.stop();
+  await early;
+  t.same(runs(), ['safe'], 'it never ran');
+  const { service: other } = serviceOf(t, 'never-ready', { startTimeoutMs: 60_000 });
+  const late = t.rejects(other.start(), { code: 'service-failed', message: /stopped before it was ready/ });
+  while (other.pid === undefined) await new Promise(setImmediate);
+  await other.stop();
+  await late;
+});
+
 test('exit code 2, a wrong configuration, is not retried', async (t) => {
   const { service, runs } = serviceOf(t, 'misconfigured');
   await t.rejects(service.start(), { code: 'service-failed', message: /exit code 2/ });

@@ -75,23 +75,25 @@ export class Service extends EventEmitter<ServiceEvents> {
 
   /**
    * Starts it and keeps it. Resolves at its first `ready`.
-   * @throws AppError `service-failed` when it does not become ready within `startTimeoutMs`, restarts included, or ends
-   *   with exit code 2 (a configuration that is wrong stays wrong); it is stopped then
+   * @throws AppError `service-failed` when it does not become ready within `startTimeoutMs`, restarts included, is stopped
+   *   meanwhile, or ends with exit code 2 (a configuration that is wrong stays wrong); it is stopped then
    */
   async start(): Promise<void> {
     this.#stopping = false;
-    await this.#makeSafe();
+    this.#settled = this.#makeSafe();
+    await this.#settled;
+    if (this.#stopping) throw this.#failed('was stopped before it had started');
     let giveUp: Timer | undefined;
     let exited: (reason: string) => void = () => {};
     const started = new Promise<void>((resolve, reject) => {
-      const fail = (text: string) => reject(new AppError('service-failed', `${this.spec.name} ${text}`));
       exited = (reason) => {
-        if (reason === 'exit code 2') fail('ended with exit code 2; its lines above say why');
+        if (this.#stopping) reject(this.#failed('was stopped before it was ready'));
+        else if (reason === 'exit code 2') reject(this.#failed('ended with exit code 2; its lines above say why'));
       };
       this.once('ready', resolve);
       this.on('exited', exited);
       giveUp = this.#clock.after(this.spec.startTimeoutMs, () =>
-        fail(`was not ready within ${this.spec.startTimeoutMs} ms`),
+        reject(this.#failed(`was not ready within ${this.spec.startTimeoutMs} ms`)),
       );
     });
     this.#spawn();
@@ -201,6 +203,10 @@ export class Service extends EventEmitter<ServiceEvents> {
         this.#spawn();
       });
     });
+  }
+
+  #failed(text: string): AppError {
+    return new AppError('service-failed', `${this.spec.name} ${text}`);
   }
 
   async #makeSafe(): Promise<void> {
