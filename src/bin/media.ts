@@ -1,20 +1,22 @@
-import { parseArgs } from 'node:util';
 import { notifier } from '../adapters/supervisor/notify.js';
 import { loadConfig } from '../config/load.js';
 import { systemClock } from '../core/clock.js';
-import { errorText } from '../core/errors.js';
+import { AppError, errorText } from '../core/errors.js';
 import { startEngine } from '../engine/engine.js';
 import { processLogger } from './process-logger.js';
 
-/** `media.js --config FILE`: the media process. Ends with 0 on SIGTERM or SIGINT, with 2 when it can't start. */
+/**
+ * `media.js --config FILE`: the media process. Ends with 0 on SIGTERM or SIGINT, with 2 for a configuration with faults, with 1
+ * where it can't start for any other reason, which may pass.
+ */
 const STOP_MS = 800;
 const WATCHDOG_MS = 500;
 const logger = processLogger('media');
 const notify = notifier(logger);
 
 try {
-  const { config: file } = parseArgs({ options: { config: { type: 'string' } } }).values;
-  if (file === undefined) throw new Error('usage: media --config FILE');
+  const [flag, file] = process.argv.slice(2);
+  if (flag !== '--config' || file === undefined) throw new AppError('usage', 'usage: media --config FILE');
   const { config } = loadConfig(file);
   const engine = await startEngine({ config, clock: systemClock, logger });
   const stop = () => {
@@ -30,5 +32,6 @@ try {
   setInterval(() => notify.watchdog(), WATCHDOG_MS).unref();
 } catch (error) {
   logger.error({ error: errorText(error) }, "the media process can't start");
-  process.exitCode = 2;
+  const staysWrong = error instanceof AppError && ['config-invalid', 'usage'].includes(error.code);
+  process.exitCode = staysWrong ? 2 : 1;
 }
