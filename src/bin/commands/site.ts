@@ -11,9 +11,8 @@ export function addSiteCommands(program: Command): void {
     .description('press a button of a running virtual board: door or indoor, bell or open')
     .option('--hold <ms>', 'how long the contact stays closed', '120')
     .action(async (station: string, button: string, options: { hold: string }) => {
-      const site = await connect();
-      await site.call('board.press', { station: stationOf(station), button, holdMs: Number(options.hold) });
-      site.close();
+      const pressed = { station: stationOf(station), button, holdMs: Number(options.hold) };
+      await onSite((site) => site.call('board.press', pressed));
     });
   program
     .command('say <station> [text]')
@@ -22,18 +21,21 @@ export function addSiteCommands(program: Command): void {
     .action(async (station: string, text: string | undefined, options: { file?: string }) => {
       if ((text === undefined) === (options.file === undefined))
         throw new AppError('usage', 'say needs a text or --file, one of them');
-      const site = await connect();
       const what = text === undefined ? { file: resolve(options.file ?? '') } : { text };
-      await site.call('sound.say', { station: stationOf(station), ...what });
-      site.close();
+      const said = { station: stationOf(station), ...what };
+      await onSite((site) => site.call('sound.say', said));
     });
 }
 
-async function connect() {
-  try {
-    return await connectSiteControl(siteRunDir());
-  } catch (cause) {
+/** @throws AppError `not-running`, and what `ask` throws */
+async function onSite(ask: (site: Awaited<ReturnType<typeof connectSiteControl>>) => Promise<unknown>): Promise<void> {
+  const site = await connectSiteControl(siteRunDir()).catch((cause: unknown) => {
     throw new AppError('not-running', 'no site is running here', { remedy: 'Start it with: make run', cause });
+  });
+  try {
+    await ask(site);
+  } finally {
+    site.close();
   }
 }
 
