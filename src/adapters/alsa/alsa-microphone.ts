@@ -11,6 +11,11 @@ import { native } from './native.js';
 const WATCH_MS = 250;
 /** So many watches in a row without a sound are a hung card. Counted, not timed: a late event loop is none. */
 const SILENT_WATCHES = 4;
+/** A card that was pulled out may say "overrun" for ever, since it can't be prepared again. */
+const MOST_OVERRUNS = 3;
+/** `alsa-capture` asks for a rate "near" this one with a direction that it never sets: where a plugin can do any rate, it
+ * may become 16,001 Hz. That is less than a card's own clock may be off. */
+const RATE_TOLERANCE = 0.001;
 /** Opening may have to wait for a sound server first. */
 const OPENING_WATCHES = 12;
 
@@ -81,6 +86,7 @@ export class AlsaMicrophone implements AudioSource {
     this.#probing = true;
     const fault = await native.probe(this.format.device, 'capture', this.format.rateHz);
     this.#probing = false;
+    this.#mustRestart = false;
     if (this.#listener === null) return;
     if (fault === null) this.#read();
     else this.#fail(fault.code, fault.text);
@@ -136,8 +142,12 @@ export class AlsaMicrophone implements AudioSource {
     this.#mustProbe = true;
     this.#retry?.cancel();
     this.#retry = this.#clock.after(this.#backoff.nextDelayMs(), () => this.#start());
-    if (this.#state.state === 'down' && this.#state.fault.code === code) return;
     const fault = cardFault('microphone', this.format.device, code, text);
+    // Told once an outage; later reasons only show in the state.
+    if (this.#state.state === 'down') {
+      this.#state = { state: 'down', fault };
+      return;
+    }
     this.#logger.warn({ code }, errorText(fault));
     this.#change({ state: 'down', fault });
   }
@@ -160,6 +170,7 @@ class Reader {
   readonly #capture: AlsaCapture;
   #isEnding = false;
   #freshBytes: number | null = null;
+  #overruns = 0;
   #frame: Int16Array;
   #filled = 0;
 
@@ -182,6 +193,7 @@ class Reader {
       .on('audio', (data) => {
         const fresh = data.subarray(0, this.#freshBytes ?? data.length);
         this.#freshBytes = null;
+        if (fresh.length > 0) this.#overruns = 0;
         if (!this.#isEnding) this.#cut(fresh, listener);
       })
       .on('shortRead', (samples) => {
@@ -189,10 +201,14 @@ class Reader {
       })
       .on('overrun', () => {
         this.#freshBytes = 0;
+        if (++this.#overruns >= MOST_OVERRUNS) fail('card-lost', 'it only overruns');
       })
       // It would go on to hand out its last period at full speed.
       .on('readError', (reason) => fail('card-lost', reason))
-      .on('rateDeviating', (rateHz) => fail('card-format', `it runs at ${rateHz} Hz, not ${format.rateHz}`))
+      .on('rateDeviating', (rateHz) => {
+        if (Math.abs(Number(rateHz) / format.rateHz - 1) <= RATE_TOLERANCE) return;
+        fail('card-format', `it runs at ${rateHz} Hz, not ${format.rateHz}`);
+      })
       .on('close', () => listener.gone())
       // Its thread has ended by itself: it must not be ordered to any more.
       .on('error', (error) => {

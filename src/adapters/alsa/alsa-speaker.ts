@@ -2,7 +2,7 @@ import type { RateHz } from '../../audio/frame.js';
 import type { AudioSink, AudioSinkFigures, AudioSinkListener, CardFormat, CardState } from '../../audio/ports.js';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
-import { type AppError, errorText } from '../../core/errors.js';
+import { errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { cardFault } from './card-fault.js';
 import { type NativePlayback, native } from './native.js';
@@ -112,8 +112,12 @@ export class AlsaSpeaker implements AudioSink {
   #fail(code: string, text: string): void {
     this.#release();
     this.#retryAfter(this.#backoff.nextDelayMs());
-    if (this.#state.state === 'down' && this.#state.fault.code === code) return;
-    const fault: AppError = cardFault('speaker', this.format.device, code, text);
+    const fault = cardFault('speaker', this.format.device, code, text);
+    // Told once an outage; later reasons only show in the state.
+    if (this.#state.state === 'down') {
+      this.#state = { state: 'down', fault };
+      return;
+    }
     this.#logger.warn({ code }, errorText(fault));
     this.#change({ state: 'down', fault });
   }

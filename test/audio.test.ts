@@ -1,0 +1,374 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'tap';
+import { AlsaMicrophone } from '../src/adapters/alsa/alsa-microphone.js';
+import { AlsaSpeaker } from '../src/adapters/alsa/alsa-speaker.js';
+import { listCards } from '../src/adapters/alsa/list-cards.js';
+import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js';
+import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
+import type { AudioFrame, RateHz } from '../src/audio/frame.js';
+import type { CardState } from '../src/audio/ports.js';
+import { readWav } from '../src/audio/wav.js';
+import { systemClock as clock } from '../src/core/clock.js';
+import { silentLogger as logger } from '../src/core/logger.js';
+import { similarity } from '../src/lab/similarity.js';
+import { startVirtualSound } from '../src/lab/virtual-sound.js';
+
+const rateHz: RateHz = 16_000;
+const PATIENCE_MS = 15_000;
+
+/** Lets a test await what a card does, event by event. */
+class Watcher {
+  readonly states: CardState[] = [];
+  #waiting: (() => void)[] = [];
+
+  readonly stateChanged = (state: CardState) => {
+    this.states.push(state);
+    this.happened();
+  };
+
+  happened(): void {
+    for (const look of this.#waiting) look();
+  }
+
+  get downs(): string[] {
+    return this.states.flatMap((state) => (state.state === 'down' ? [state.fault.code] : []));
+  }
+
+  until(what: string, holds: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const stop = () => {
+        clearTimeout(timer);
+        this.#waiting = this.#waiting.filter((other) => other !== look);
+      };
+      const timer = setTimeout(() => {
+        stop();
+        reject(new Error(`waited in vain until ${what}; states: ${JSON.stringify(this.states)}`));
+      }, PATIENCE_MS);
+      const look = () => {
+        if (!holds()) return;
+        stop();
+        resolve();
+      };
+      this.#waiting.push(look);
+      look();
+    });
+  }
+}
+
+class Ear extends Watcher {
+  readonly microphone: AlsaMicrophone;
+  frames = 0;
+  badFrames = 0;
+  readonly #recent: Int16Array[] = [];
+
+  constructor(device: string) {
+    super();
+    this.microphone = new AlsaMicrophone({ device, rateHz, clock, logger });
+  }
+
+  readonly frame = (frame: AudioFrame) => {
+    if (frame.samples.length !== rateHz / 100 || frame.rateHz !== rateHz) this.badFrames++;
+    this.#recent.push(frame.samples);
+    if (this.#recent.length > 20) this.#recent.shift();
+    this.frames++;
+    this.happened();
+  };
+
+  open(): this {
+    this.microphone.open(this);
+    return this;
+  }
+
+  /** How much of the last 200 ms is this tone: 0 … 1. */
+  purity(toneHz: number): number {
+    const samples = this.#recent.flatMap((frame) => [...frame]);
+    let [re, im, power] = [0, 0, 1];
+    for (const [i, sample] of samples.entries()) {
+      const phase = (2 * Math.PI * toneHz * i) / rateHz;
+      re += sample * Math.cos(phase);
+      im += sample * Math.sin(phase);
+      power += sample * sample;
+    }
+    return (2 * (re * re + im * im)) / (samples.length * power);
+  }
+
+  hears(toneHz: number): Promise<void> {
+    return this.until(`${toneHz} Hz is heard`, () => this.#recent.length === 20 && this.purity(toneHz) > 0.9);
+  }
+
+  hearsAgain(): Promise<void> {
+    const before = this.frames;
+    return this.until('frames come again', () => this.frames > before + 10);
+  }
+}
+
+class Mouth extends Watcher {
+  readonly speaker: AlsaSpeaker;
+  readonly #toneHz: number;
+  #at = 0;
+  pulls = 0;
+
+  constructor(device: string, toneHz: number) {
+    super();
+    this.speaker = new AlsaSpeaker({ device, rateHz, clock, logger });
+    this.#toneHz = toneHz;
+  }
+
+  readonly pull = () => {
+    this.pulls++;
+    this.happened();
+    return Int16Array.from({ length: rateHz / 100 }, () =>
+      Math.round(8_000 * Math.sin((2 * Math.PI * this.#toneHz * this.#at++) / rateHz)),
+    );
+  };
+
+  open(): this {
+    this.speaker.open(this);
+    return this;
+  }
+}
+
+const dir = await mkdtemp(join(tmpdir(), 'entryphone-audio-'));
+const sound = await startVirtualSound({ dir, stations: ['door', 'indoor'] });
+Object.assign(process.env, sound.env);
+const door = sound.devices('door');
+const indoor = sound.devices('indoor');
+
+test('cards: what goes in comes out, on each station its own', async (t) => {
+  const mouths = [
+    new Mouth(door.speaker, 440).open(),
+    new Mouth(door.feed, 1_000).open(),
+    new Mouth(indoor.speaker, 700).open(),
+  ];
+  const atDoor = new Ear(door.loop).open();
+  const behindDoor = new Ear(door.microphone).open();
+  const atIndoor = new Ear(indoor.loop).open();
+  const mute = new Ear(indoor.microphone).open();
+  t.same(mouths[0]?.speaker.delayMs(), 0, 'no delay is told before it plays');
+  await Promise.all([atDoor.hears(440), behindDoor.hears(1_000), atIndoor.hears(700), mute.hearsAgain()]);
+  t.ok(mute.purity(440) < 0.5 && mute.purity(700) < 0.5 && mute.purity(1_000) < 0.5, 'nobody hears what is not theirs');
+  for (const { speaker } of mouths) {
+    t.same(speaker.state, { state: 'up' });
+    t.ok(speaker.delayMs() > 0 && speaker.delayMs() < 500, `a delay of ${speaker.delayMs()} ms`);
+    t.type(speaker.figures.xruns, 'number');
+  }
+  t.equal(atDoor.badFrames, 0, 'every frame is 10 ms');
+
+  const starvedBefore = mouths[0]?.speaker.figures.starvedFrames ?? 0;
+  const pullsBefore = mouths[0]?.pulls ?? 0;
+  const busyUntilMs = clock.nowMs() + 150;
+  while (clock.nowMs() < busyUntilMs);
+  await atDoor.hearsAgain();
+  await atDoor.hears(440);
+  t.ok((mouths[0]?.speaker.figures.starvedFrames ?? 0) >= starvedBefore + 3, 'a blocked loop is filled with silence');
+  t.ok(
+    (mouths[0]?.pulls ?? 0) >= pullsBefore + 15,
+    'what came too late is pulled all the same, so that no delay builds up',
+  );
+
+  for (const { speaker } of mouths) speaker.close();
+  const pullsAtClose = mouths.map((mouth) => mouth.pulls);
+  await mute.hearsAgain();
+  t.same(
+    mouths.map((mouth) => mouth.pulls),
+    pullsAtClose,
+    'nothing is pulled after close',
+  );
+  for (const { microphone } of [atDoor, behindDoor, atIndoor, mute]) microphone.close();
+  const framesAtClose = atDoor.frames;
+  mouths[0]?.open();
+  await mouths[0]?.until(
+    'it is pulled again',
+    () => mouths[0] !== undefined && mouths[0].pulls > (pullsAtClose[0] ?? 0) + 10,
+  );
+  t.equal(atDoor.frames, framesAtClose, 'no frame comes after close');
+  mouths[0]?.speaker.close();
+  t.ok(Array.isArray(listCards()), 'the cards of the machine are listed');
+});
+
+test('cards: absent ones are named once and found when they come, lost ones come back', async (t) => {
+  await Promise.all([sound.unplugMicrophone('door'), sound.unplugSpeaker('door')]);
+  const retries: number[] = [];
+  const counting = {
+    ...clock,
+    after: (ms: number, action: () => void) => {
+      retries.push(ms);
+      return clock.after(ms, action);
+    },
+  };
+  const ear = new Ear(door.microphone).open();
+  const mouth = new Mouth(door.speaker, 440).open();
+  const nowhere = new AlsaSpeaker({ device: 'no-such-card', rateHz, clock: counting, logger });
+  const watcher = new Watcher();
+  nowhere.open({ pull: () => new Int16Array(rateHz / 100), stateChanged: watcher.stateChanged });
+  await Promise.all([
+    ear.until('it is down', () => ear.downs.length > 0),
+    mouth.until('it is down', () => mouth.downs.length > 0),
+    watcher.until('it is down', () => watcher.downs.length > 0),
+  ]);
+  await new Promise<void>((resolve) => {
+    const look = () => (retries.includes(1_000) ? resolve() : clock.after(20, look));
+    look();
+  });
+  t.same(
+    [ear.downs, mouth.downs, watcher.downs],
+    [['card-absent'], ['card-absent'], ['card-absent']],
+    'each named once',
+  );
+  t.match(ear.microphone.state, { state: 'down', fault: { remedy: /audio list/ } });
+  t.equal(mouth.pulls, 0, 'nothing is pulled for a card that is not there');
+  nowhere.close();
+
+  await Promise.all([sound.replugMicrophone('door'), sound.replugSpeaker('door')]);
+  const loop = new Ear(door.loop).open();
+  await Promise.all([ear.hearsAgain(), loop.hears(440)]);
+  t.same([ear.microphone.state, mouth.speaker.state], [{ state: 'up' }, { state: 'up' }]);
+
+  await Promise.all([sound.unplugMicrophone('door'), sound.unplugSpeaker('door')]);
+  await ear.until('it is down again', () => ear.downs.length === 2);
+  await mouth.until('it is down again', () => mouth.downs.length === 2);
+  t.equal(mouth.speaker.delayMs(), 0);
+  await Promise.all([sound.replugMicrophone('door'), sound.replugSpeaker('door')]);
+  await Promise.all([ear.hearsAgain(), loop.hears(440)]);
+  t.equal(ear.badFrames, 0);
+  t.notOk(ear.microphone.mustRestart);
+  ear.microphone.close();
+  loop.microphone.close();
+  mouth.speaker.close();
+});
+
+test('cards: a hung card is told, holds nobody up, and goes on when it can', async (t) => {
+  const ear = new Ear(indoor.microphone).open();
+  const mouth = new Mouth(indoor.speaker, 440).open();
+  await ear.hearsAgain();
+  await mouth.until('it is up', () => mouth.speaker.state.state === 'up');
+  await Promise.all([sound.hangMicrophone('indoor'), sound.hangSpeaker('indoor')]);
+  await ear.until('it is down', () => ear.downs.length > 0);
+  await mouth.until('it is down', () => mouth.downs.length > 0);
+  t.same([ear.downs, mouth.downs], [['card-hung'], ['card-hung']]);
+  ear.microphone.close();
+  mouth.speaker.close();
+  t.same([ear.microphone.state, mouth.speaker.state], [{ state: 'closed' }, { state: 'closed' }], 'close returns');
+  ear.open();
+  mouth.open();
+  await ear.until('it is still hung', () => ear.downs.length > 1);
+  await mouth.until('it is still hung', () => mouth.downs.length > 1);
+  t.same([ear.downs[1], mouth.downs[1]], ['card-hung', 'card-hung']);
+  t.ok(ear.microphone.mustRestart, 'its thread hangs: the process would have to be ended');
+  await Promise.all([sound.replugMicrophone('indoor'), sound.replugSpeaker('indoor')]);
+  await ear.hearsAgain();
+  await mouth.until('it is up', () => mouth.speaker.state.state === 'up');
+  t.notOk(ear.microphone.mustRestart);
+  ear.microphone.close();
+  mouth.speaker.close();
+});
+
+test('cards: a process may end in the midst of playing, and ends by a signal with a hung microphone', async (t) => {
+  const adapters = join(import.meta.dirname, '../src/adapters/alsa');
+  const script = (body: string) => `
+    const { AlsaSpeaker } = await import('${adapters}/alsa-speaker.js');
+    const { AlsaMicrophone } = await import('${adapters}/alsa-microphone.js');
+    const { systemClock: clock } = await import('${adapters}/../../core/clock.js');
+    const { silentLogger: logger } = await import('${adapters}/../../core/logger.js');
+    const of = (device) => ({ device, rateHz: 16000, clock, logger });
+    ${body}`;
+  const run = (body: string) => {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script(body)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    return child;
+  };
+
+  const player = run(`let pulls = 0;
+    new AlsaSpeaker(of('${door.speaker}')).open({ stateChanged() {}, pull() {
+      if (++pulls === 30) process.exit(0);
+      return new Int16Array(160);
+    } });`);
+  t.same(await once(player, 'exit'), [0, null]);
+
+  const listener = run(`new AlsaMicrophone(of('${door.microphone}')).open({
+    frame() {}, stateChanged: (state) => console.log(state.state, state.fault?.code ?? '') });`);
+  let said = '';
+  listener.stdout.on('data', (text: Buffer) => {
+    said += text;
+    if (said === 'up \n') void sound.hangMicrophone('door');
+    if (said.includes('card-hung')) listener.kill('SIGTERM');
+  });
+  t.same(await once(listener, 'exit'), [null, 'SIGTERM']);
+  await sound.replugMicrophone('door');
+});
+
+test('Opus: there and back, with a lost packet made good from the next one', async (t) => {
+  const speech = readWav(await readFile('/usr/share/sounds/alsa/Front_Center.wav'));
+  const thirdOf48k = Int16Array.from({ length: Math.floor(speech.samples.length / 3) }, (_, i) =>
+    Math.round([0, 1, 2].reduce((sum, k) => sum + (speech.samples[3 * i + k] ?? 0), 0) / 3),
+  );
+  t.equal(speech.rateHz, 48_000);
+  const packetSamples = 320;
+  const settings = {
+    bitrateBps: 24_000,
+    complexity: 9,
+    inbandFec: true,
+    expectedLossPct: 20,
+    packetTimeMs: 20,
+  } as const;
+  const encoder = new DiscordOpusEncoder({ rateHz, settings });
+  const payloads: Buffer[] = [];
+  for (let at = 0; at + packetSamples <= thirdOf48k.length; at += packetSamples) {
+    payloads.push(Buffer.from(encoder.encode(thirdOf48k.subarray(at, at + packetSamples))));
+  }
+  t.throws(() => encoder.encode(new Int16Array(packetSamples + 1)), { code: 'packet-time-wrong' });
+
+  /** Every fourth packet lost, and the loss met in one of three ways. */
+  const decoded = async (lost: 'nothing' | 'fec' | 'conceal') => {
+    const decoder = await WasmOpusDecoder.create({ rateHz });
+    const parts = payloads.map((payload, i) => {
+      const next = payloads[i + 1];
+      if (lost === 'nothing' || i % 4 !== 3 || next === undefined) return decoder.decode(payload);
+      return lost === 'fec' ? decoder.decodeFec(next, packetSamples) : decoder.conceal(packetSamples);
+    });
+    decoder.free();
+    t.ok(
+      parts.every((part) => part.length === packetSamples),
+      `${lost}: every packet time is filled exactly`,
+    );
+    return similarity(thirdOf48k, Int16Array.from(parts.flatMap((part) => [...part])), rateHz).similarity;
+  };
+  const [whole, fec, concealed] = [await decoded('nothing'), await decoded('fec'), await decoded('conceal')];
+  t.ok(whole > 0.9, `nothing lost: ${whole}`);
+  t.ok(fec > concealed + 0.02, `from FEC ${fec}, concealed ${concealed}`);
+
+  const decoder = await WasmOpusDecoder.create({ rateHz });
+  decoder.decode(payloads[20] ?? Buffer.alloc(0));
+  for (const count of [0, 1, 40, 100, 160, 320, 960, 2_000, 5_000]) t.equal(decoder.conceal(count).length, count);
+  t.equal(decoder.decodeFec(payloads[21] ?? Buffer.alloc(0), 333).length, 333, 'no multiple of 2.5 ms: concealed');
+  const invalid = { code: 'payload-invalid' };
+  for (const garbage of [
+    Buffer.alloc(0),
+    Buffer.from([0xff]),
+    Buffer.from([0xff, 0xff, 1, 2]),
+    Buffer.alloc(9, 0xfe),
+  ]) {
+    t.throws(() => decoder.decode(garbage), invalid, `garbage: ${garbage.toString('hex')}`);
+    t.throws(() => decoder.decodeFec(garbage, packetSamples), invalid, `garbage as FEC: ${garbage.toString('hex')}`);
+  }
+  t.equal(decoder.decode(payloads[21] ?? Buffer.alloc(0)).length, packetSamples, 'garbage leaves the decoder whole');
+  decoder.free();
+  encoder.free();
+  t.throws(() => encoder.encode(new Int16Array(packetSamples)), { code: 'codec-freed' });
+});
+
+test('the virtual cards end at once, and what reads from them learns of it', async (t) => {
+  const ear = new Ear(door.microphone).open();
+  await ear.hearsAgain();
+  const startedAtMs = clock.nowMs();
+  await sound.stop();
+  t.ok(clock.nowMs() - startedAtMs < 2_000);
+  await ear.until('it is down', () => ear.downs.length > 0);
+  ear.microphone.close();
+});
