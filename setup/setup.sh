@@ -119,5 +119,7 @@ if ! { stamp_is sources "$sources" && [ -d dist ]; }; then
   say '5/5 compile'
   rm -rf dist
   quietly node node_modules/typescript/bin/tsc -p tsconfig.json
+  # Node-RED looks for a node's page and its words beside the node.
+  (cd src && find palette -type f ! -name '*.ts' -exec cp --parents -t ../dist/src {} +)
   printf '%s' "$sources" >"$tools/stamps/sources"
 fi

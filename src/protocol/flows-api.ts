@@ -54,8 +54,11 @@ export const flowsRequests = {
       call: callView.nullable(),
     }),
   },
-  /** Which buttons this client wants to be offered; replaces what it said before. */
-  'button.watch': { params: z.object({ buttons: z.array(name).max(64) }), result: z.object({}) },
+  /** Of which buttons this client wants to be offered presses, and to be told gestures; replaces what it said before. */
+  'button.watch': {
+    params: z.object({ presses: z.array(name).max(64), gestures: z.array(name).max(64) }),
+    result: z.object({}),
+  },
   'press.acknowledge': { params: z.object({ pressId: z.uuid() }), result: z.object({}) },
   'call.place': { params: z.object({ target: z.string().min(1).max(80) }), result: ofCall },
   'call.answer': { params: z.object({}), result: ofCall },

@@ -13,7 +13,8 @@ import type { Pins } from './pins.js';
 type Peer = RpcPeer<typeof flowsNotifications>;
 
 interface Client {
-  buttons: ReadonlySet<string>;
+  presses: ReadonlySet<string>;
+  gestures: ReadonlySet<string>;
   wantsLevels: boolean;
   /** Has said a heartbeat: a config node. */
   isNode: boolean;
@@ -72,7 +73,8 @@ export class FlowsLink {
 
   /** To whoever watches the button. @returns whether anybody does */
   offer(press: ButtonPressed): boolean {
-    const watching = [...this.#clients].filter(([, { buttons }]) => buttons.has(press.button));
+    const kind = press.kind === 'press' ? 'presses' : 'gestures';
+    const watching = [...this.#clients].filter(([, client]) => client[kind].has(press.button));
     for (const [peer] of watching) peer.notify('button.pressed', press);
     return watching.length > 0;
   }
@@ -115,7 +117,9 @@ export class FlowsLink {
           call: calls.views().findLast(({ state }) => state !== 'ended') ?? null,
         }),
         'button.watch': (params, peer) => {
-          this.#client(peer).buttons = new Set(params.buttons);
+          const client = this.#client(peer);
+          client.presses = new Set(params.presses);
+          client.gestures = new Set(params.gestures);
           return {};
         },
         'press.acknowledge': ({ pressId }) => {
@@ -147,7 +151,7 @@ export class FlowsLink {
         },
       },
       onConnect: (peer) => {
-        this.#clients.set(peer, { buttons: new Set(), wantsLevels: false, isNode: false });
+        this.#clients.set(peer, { presses: new Set(), gestures: new Set(), wantsLevels: false, isNode: false });
         peer.onClose(() => this.#gone(peer));
       },
       logger,

@@ -20,8 +20,8 @@ export async function freePort(): Promise<number> {
 }
 
 /** Resolves when `holds` does; a test that waits in vain ends by its own timeout. */
-export async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 export interface Heard {

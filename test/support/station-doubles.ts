@@ -136,7 +136,7 @@ function figures(sessionId: string): SessionFigures {
 export class BoardDouble {
   /** ms of each pulse of the lock. */
   readonly pulses: number[] = [];
-  readonly lights = { microphone: false, call: false };
+  readonly lights = { microphone: false, call: false, status: false };
   doorOpen = false;
   closed = false;
   #press: PinsOptions['onPress'] = () => {};
@@ -152,7 +152,7 @@ export class BoardDouble {
       this.doorOpen = open;
       onDoor(open);
     };
-    const light = (name: 'microphone' | 'call') => ({
+    const light = (name: keyof BoardDouble['lights']) => ({
       set: (on: boolean) => {
         this.lights[name] = on;
       },
@@ -172,7 +172,7 @@ export class BoardDouble {
         safe: () => setDoor(false),
         close: () => setDoor(false),
       },
-      leds: { microphone: light('microphone'), call: light('call') },
+      leds: { microphone: light('microphone'), call: light('call'), status: light('status') },
       buttonFault: () => null,
       place: () => null,
       close: () => {

@@ -1,0 +1,166 @@
+import type { z } from 'zod';
+import { connectRpc, type RpcClient } from '../../adapters/sockets/rpc.js';
+import { Backoff } from '../../core/backoff.js';
+import type { Clock, Timer } from '../../core/clock.js';
+import { AppError } from '../../core/errors.js';
+import { type ButtonPressed, flowsNotifications, flowsRequests, HEARTBEAT_MS } from '../../protocol/flows-api.js';
+import type { CallView } from '../../protocol/station-api.js';
+
+export type Level = z.infer<(typeof flowsNotifications)['level']>;
+export type ConnectionState = 'connecting' | 'connected' | 'closed';
+
+/** What a node hears; whatever of it it wants. */
+export interface StationListener {
+  /** The button that it listens to, and what of it: presses, gestures (`long`, `double`), or both. */
+  readonly button?: { readonly name: string; readonly presses: boolean; readonly gestures: boolean };
+  readonly wantsLevels?: boolean;
+  state?(state: ConnectionState): void;
+  pressed?(press: ButtonPressed): void;
+  call?(view: CallView): void;
+  level?(level: Level): void;
+}
+
+const TIMEOUT_MS = 8_000;
+
+/**
+ * The one connection of a config node to the station: connects, and connects again, until `close()`; a heartbeat each second;
+ * hands on what the nodes listen to.
+ */
+export class StationConnection {
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #backoff = new Backoff({ firstMs: 100, mostMs: 2_000 });
+  readonly #listeners = new Set<StationListener>();
+  #rpc: RpcClient<typeof flowsRequests> | undefined;
+  #state: ConnectionState = 'connecting';
+  #call: CallView | null = null;
+  #timer: Timer | undefined;
+  #isAsking = false;
+
+  constructor(options: { path: string; clock: Clock }) {
+    this.#path = options.path;
+    this.#clock = options.clock;
+    void this.#connect();
+  }
+
+  /** The call that lives, if one does. */
+  get call(): CallView | null {
+    return this.#call;
+  }
+
+  /** @returns what ends the listening */
+  listen(listener: StationListener): () => void {
+    this.#listeners.add(listener);
+    listener.state?.(this.#state);
+    this.#askSoon();
+    return () => {
+      this.#listeners.delete(listener);
+      this.#askSoon();
+    };
+  }
+
+  /** @throws AppError `station-unreachable`, or what the station says */
+  async request<K extends keyof typeof flowsRequests>(
+    name: K,
+    params: z.input<(typeof flowsRequests)[K]['params']>,
+  ): Promise<z.output<(typeof flowsRequests)[K]['result']>> {
+    if (this.#rpc === undefined) {
+      throw new AppError('station-unreachable', `the station does not answer on ${this.#path}`, {
+        remedy: 'See whether it runs: entryphone status',
+      });
+    }
+    return this.#rpc.call(name, params);
+  }
+
+  close(): void {
+    this.#timer?.cancel();
+    this.#rpc?.close();
+    this.#rpc = undefined;
+    this.#became('closed');
+    this.#listeners.clear();
+  }
+
+  async #connect(): Promise<void> {
+    try {
+      const rpc = await connectRpc({
+        path: this.#path,
+        requests: flowsRequests,
+        notifications: flowsNotifications,
+        onNotification: (_name, params) => this.#take(params),
+        onClose: () => this.#lost(),
+        timeoutMs: TIMEOUT_MS,
+      });
+      if (this.#state === 'closed') return rpc.close();
+      this.#rpc = rpc;
+      this.#call = (await rpc.call('station.describe', {})).call;
+      this.#backoff.reset();
+      this.#beat();
+      await this.#ask();
+      this.#became('connected');
+    } catch {
+      // Whatever it was, the way is the same: once more, later.
+      this.#rpc?.close();
+      this.#lost();
+    }
+  }
+
+  #lost(): void {
+    this.#rpc = undefined;
+    this.#timer?.cancel();
+    if (this.#state === 'closed') return;
+    this.#became('connecting');
+    this.#timer = this.#clock.after(this.#backoff.nextDelayMs(), () => void this.#connect());
+  }
+
+  #beat(): void {
+    const rpc = this.#rpc;
+    if (rpc === undefined) return;
+    rpc.call('flows.heartbeat', {}).catch(() => {});
+    this.#timer = this.#clock.after(HEARTBEAT_MS, () => this.#beat());
+  }
+
+  #take(params: z.output<(typeof flowsNotifications)[keyof typeof flowsNotifications]>): void {
+    for (const listener of this.#listeners) {
+      if ('pressId' in params) {
+        const { button } = listener;
+        const wants = params.kind === 'press' ? button?.presses : button?.gestures;
+        if (button?.name === params.button && wants === true) listener.pressed?.(params);
+      } else if ('microphoneDbfs' in params) {
+        if (listener.wantsLevels === true) listener.level?.(params);
+      } else {
+        this.#call = params.state === 'ended' ? null : params;
+        listener.call?.(params);
+      }
+    }
+  }
+
+  /** Nodes of a flow come and go together: one request for all of them. */
+  #askSoon(): void {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    setImmediate(() => {
+      this.#isAsking = false;
+      this.#ask().catch(() => {});
+    });
+  }
+
+  /** Tells the station what the nodes want to hear. */
+  async #ask(): Promise<void> {
+    const rpc = this.#rpc;
+    if (rpc === undefined) return;
+    const listeners = [...this.#listeners];
+    const watched = (what: 'presses' | 'gestures') => [
+      ...new Set(listeners.flatMap(({ button }) => (button?.[what] === true ? [button.name] : []))),
+    ];
+    await Promise.all([
+      rpc.call('button.watch', { presses: watched('presses'), gestures: watched('gestures') }),
+      rpc.call('level.subscribe', { on: listeners.some(({ wantsLevels }) => wantsLevels === true) }),
+    ]);
+  }
+
+  #became(state: ConnectionState): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    for (const listener of this.#listeners) listener.state?.(state);
+  }
+}
