@@ -75,7 +75,9 @@ async function runScenario(options: { json?: boolean }, scenario: Scenario): Pro
   const outcome = await Promise.race([
     scenario({ dir, log: (text) => note(`lab: ${text}`) }),
     new Promise<Outcome>((done) => {
-      limit = setTimeout(() => done({ ok: false, failed: [`not done within ${LIMIT_MS / 1000} s`] }), LIMIT_MS);
+      const giveUp = (why: string) => done({ ok: false, failed: [why] });
+      limit = setTimeout(() => giveUp(`not done within ${LIMIT_MS / 1000} s`), LIMIT_MS);
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => giveUp(`ended by ${signal}`));
     }),
   ]).catch((error: unknown): Outcome => ({ ok: false, failed: [errorText(error)] }));
   clearTimeout(limit);
