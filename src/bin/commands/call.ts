@@ -1,14 +1,15 @@
 import { Argument, type Command, Option } from 'commander';
+import { AppError } from '../../core/errors.js';
 import { connectStation } from '../../lab/site.js';
 import { note, printJson, runningStations } from './output.js';
 
 interface StationOption {
-  readonly station: string;
+  readonly station?: string;
   readonly json?: boolean;
 }
 
 export function addCallCommands(program: Command): void {
-  const station = new Option('--station <id>', 'at which station').default('indoor');
+  const station = new Option('--station <id>', 'at which station (the indoor one, or the only one that runs)');
   program
     .command('call')
     .description("a station's calls, without its buttons")
@@ -48,9 +49,13 @@ export function addCallCommands(program: Command): void {
     });
 }
 
-function stationClient(id: string) {
-  const [found] = runningStations(id);
-  return connectStation(found?.runDir ?? '');
+function stationClient(id: string | undefined) {
+  const stations = runningStations(id);
+  const found = stations.length === 1 ? stations[0] : stations.find((one) => one.id === 'indoor');
+  if (found !== undefined) return connectStation(found.runDir);
+  throw new AppError('usage', 'several stations are running here', {
+    remedy: `Say which: --station ${stations.map((one) => one.id).join(' or ')}`,
+  });
 }
 
 function show(options: StationOption, result: object, text: string): void {
