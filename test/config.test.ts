@@ -30,6 +30,7 @@ test('a good configuration is whole, frozen, and its paths are absolute', async 
 test('every fault is named at once, with its path', async (t) => {
   t.same(faultsOf('many-faults.yaml'), [
     'audio.playback',
+    'buttons.gong',
     'door.pulseMs',
     'door.ttlMs',
     'mqtt.url',
@@ -70,7 +71,7 @@ test('config check exits 2 for a fault, 0 for none, and its JSON is one object',
   t.equal(bad.status, 2);
   const said = JSON.parse(bad.stdout);
   t.equal(said.ok, false);
-  t.equal(said.faults.length, 10);
+  t.equal(said.faults.length, 11);
 });
 
 test('the processes refuse a wrong configuration with exit code 2 before anything starts', async (t) => {

@@ -44,7 +44,7 @@ export function loadConfig(file: string): LoadedConfig {
   const checked = raw === undefined ? undefined : check(configSchema, raw, file, faults);
   const boardPath = boardPathOf(raw, file);
   const board = boardPath === undefined ? undefined : readBoard(boardPath, faults);
-  if (checked !== undefined) faults.push(...crossFaults(checked, board, file));
+  faults.push(...crossFaults(soundSections(raw), board, file));
   if (faults.length > 0 || checked === undefined || board === undefined) throw new ConfigError(faults);
   return { config: deepFreeze(withAbsolutePaths(checked, file)), board: deepFreeze(board) };
 }
@@ -143,9 +143,19 @@ function boardFaults(board: Board, file: string): ConfigFault[] {
   return faults;
 }
 
-function crossFaults(config: Config, board: Board | undefined, file: string): ConfigFault[] {
+/** The sections of a configuration that are right by themselves, so that what lies between them is named in the same run. */
+function soundSections(raw: unknown): Partial<Config> {
+  const given = (typeof raw === 'object' && raw !== null ? raw : {}) as Record<string, unknown>;
+  const sections = Object.entries(configSchema.shape).flatMap(([key, schema]) => {
+    const section = schema.safeParse(given[key]);
+    return section.success ? [[key, section.data]] : [];
+  });
+  return Object.fromEntries(sections) as Partial<Config>;
+}
+
+function crossFaults(config: Partial<Config>, board: Board | undefined, file: string): ConfigFault[] {
   const faults: ConfigFault[] = [];
-  for (const name of board === undefined ? [] : Object.keys(config.buttons)) {
+  for (const name of board === undefined ? [] : Object.keys(config.buttons ?? {})) {
     const known = Object.keys(board?.gpio.buttons ?? {});
     if (!known.includes(name)) {
       faults.push({
@@ -155,16 +165,19 @@ function crossFaults(config: Config, board: Board | undefined, file: string): Co
       });
     }
   }
-  const isHost = config.station.role === 'site-host';
-  if (isHost && config.siteHost === undefined) {
-    faults.push({ file, path: 'siteHost', text: 'is needed, since station.role is site-host' });
-  }
-  if (!isHost && config.siteHost !== undefined) {
-    faults.push({ file, path: 'siteHost', text: 'is only for station.role site-host' });
-  }
+  const { station } = config;
   const stations = config.siteHost?.stations;
-  if (stations !== undefined && stations[config.station.id] === undefined) {
-    faults.push({ file, path: 'siteHost.stations', text: `lacks the site host's own id, ${config.station.id}` });
+  if (station !== undefined && 'siteHost' in config) {
+    const isHost = station.role === 'site-host';
+    if (isHost && stations === undefined) {
+      faults.push({ file, path: 'siteHost', text: 'is needed, since station.role is site-host' });
+    }
+    if (!isHost && stations !== undefined) {
+      faults.push({ file, path: 'siteHost', text: 'is only for station.role site-host' });
+    }
+    if (stations !== undefined && stations[station.id] === undefined) {
+      faults.push({ file, path: 'siteHost.stations', text: `lacks the site host's own id, ${station.id}` });
+    }
   }
   for (const [name, entry] of Object.entries(stations ?? {})) {
     for (const [index, callee] of (entry.mayCall ?? []).entries()) {
