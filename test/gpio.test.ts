@@ -7,6 +7,7 @@ import { type Test, test } from 'tap';
 import { resolveChip } from '../src/adapters/gpio/chip.js';
 import { Debouncer } from '../src/adapters/gpio/debouncer.js';
 import { KeptOpen } from '../src/adapters/gpio/kept-open.js';
+import { StallWatch } from '../src/adapters/gpio/stall-watch.js';
 import { type Board, boardSchema } from '../src/config/schema.js';
 import { ManualClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
@@ -155,6 +156,7 @@ test('a contact counts when it has stood still', (t) => {
       debounceMs: 20,
       clock,
       read: () => closed,
+      sinceMs: () => clock.nowMs(),
       onChange: (now) => seen.push([clock.nowMs(), now]),
     });
     for (const [atMs, now] of edges) {
@@ -164,6 +166,80 @@ test('a contact counts when it has stood still', (t) => {
     }
     clock.advance(1_000);
     t.same(seen, told, name);
+  }
+  t.end();
+});
+
+test('a press is not lost to a process that stands still, and nothing else becomes one', (t) => {
+  const on = { closed: true };
+  const off = { closed: false };
+  /** In this order: time passes, the process stands still, the contact changes, its edge is seen. */
+  const cases: {
+    name: string;
+    steps: ({ pass: number } | { stall: number } | { closed: boolean } | 'edge')[];
+    told: string;
+  }[] = [
+    { name: 'came and went in a stall', steps: [{ stall: 80 }, off, { pass: 0 }, 'edge'], told: 'on off' },
+    { name: 'its edge is seen before the late timers', steps: [{ stall: 80 }, off, 'edge'], told: 'on off' },
+    { name: 'came and went at once, seen in time', steps: ['edge'], told: '' },
+    { name: 'came and went at once, long after a stall', steps: [{ stall: 80 }, { pass: 40 }, 'edge'], told: '' },
+    { name: 'the stall was short', steps: [{ stall: 15 }, { pass: 0 }, 'edge'], told: '' },
+    {
+      name: 'went in a stall, and its timer reads that first',
+      steps: [on, 'edge', { stall: 80 }, off, { pass: 0 }, 'edge'],
+      told: 'on off',
+    },
+    {
+      name: 'went soon after the stall in which it came',
+      steps: [{ stall: 80 }, on, { pass: 0 }, 'edge', { pass: 5 }, off, 'edge'],
+      told: 'on off',
+    },
+    {
+      name: 'is closed for good in a stall',
+      steps: [{ stall: 80 }, on, { pass: 0 }, 'edge', { pass: 100 }, off, 'edge'],
+      told: 'on off',
+    },
+    {
+      name: 'bounces when it opens, in a stall',
+      steps: [
+        on,
+        'edge',
+        { pass: 100 },
+        off,
+        'edge',
+        on,
+        { stall: 80 },
+        { pass: 0 },
+        'edge',
+        { pass: 50 },
+        off,
+        'edge',
+      ],
+      told: 'on off',
+    },
+  ];
+  for (const { name, steps, told } of cases) {
+    const clock = new ManualClock();
+    const stalls = new StallWatch(clock);
+    let closed = false;
+    const seen: string[] = [];
+    const debouncer = new Debouncer({
+      debounceMs: 20,
+      clock,
+      read: () => closed,
+      sinceMs: () => stalls.sinceMs(),
+      onChange: (now) => seen.push(now ? 'on' : 'off'),
+    });
+    clock.advance(1_000);
+    for (const step of steps) {
+      if (step === 'edge') debouncer.edge(closed);
+      else if ('closed' in step) closed = step.closed;
+      else if ('stall' in step) clock.stall(step.stall);
+      else clock.advance(step.pass);
+    }
+    clock.advance(1_000);
+    t.equal(seen.join(' '), told, name);
+    stalls.stop();
   }
   t.end();
 });
@@ -230,6 +306,14 @@ test('buttons: pressed, bouncing, held at the start; the chip is found by its la
   }
   await board.press(line, 300);
   await probe.until('pressed');
+  await bounceTo(0);
+  probe.order({ do: 'stall', forMs: 400 });
+  await probe.until('stalls');
+  await board.press(line, 50);
+  await probe.until('pressed');
+  probe.order({ do: 'faults' });
+  await probe.until('faults');
+  t.same(probe.rest, [], 'a press that came and went while the process stood still, once');
   await probe.ended();
 });
 

@@ -45,6 +45,11 @@ export class ManualClock implements Clock {
     };
   }
 
+  /** Time passes, and the process stands still: what falls due runs late, at the next `advance`. */
+  stall(ms: number): void {
+    this.#nowMs += ms;
+  }
+
   /** Moves on by `ms`, running the timers that fall due in their order, also those that they start. */
   advance(ms: number): void {
     const endMs = this.#nowMs + ms;

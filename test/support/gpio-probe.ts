@@ -11,12 +11,14 @@ export type ProbeOrder =
   | { do: 'pulse'; pulseMs: number }
   | { do: 'light'; on: boolean }
   | { do: 'faults' }
+  | { do: 'stall'; forMs: number }
   | { do: 'close' };
 export type ProbeEvent =
   | { event: 'ready' }
   | { event: 'pressed'; button: string }
   | { event: 'door'; open: boolean }
   | { event: 'refused'; code: string }
+  | { event: 'stalls' }
   | { event: 'faults'; bell: string | null; relay: string | null };
 
 const board = JSON.parse(process.argv[2] ?? '') as Board;
@@ -45,6 +47,11 @@ process.on('message', (order: ProbeOrder) => {
     } catch (error) {
       tell({ event: 'refused', code: error instanceof AppError ? error.code : String(error) });
     }
+  }
+  if (order.do === 'stall') {
+    // Told first: the message leaves only when the loop turns.
+    tell({ event: 'stalls' });
+    setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, order.forMs));
   }
   if (order.do === 'close') {
     buttons.close();

@@ -7,10 +7,12 @@ import { Debouncer } from './debouncer.js';
 import { KeptOpen } from './kept-open.js';
 import { openPin, type Pin } from './pin.js';
 import { pinError } from './pin-error.js';
+import { StallWatch } from './stall-watch.js';
 
 /**
  * A push button: `onPress` when its contact has been closed for `debounceMs`, once until it has been let go. One that is held
- * down at the start presses when it has been let go and pushed again.
+ * down at the start presses when it has been let go and pushed again. A press that came and went while this process stood
+ * still is told when it goes on.
  */
 export class Button {
   readonly name: string;
@@ -24,6 +26,7 @@ export class Button {
     pressed: 'high' | 'low';
     debounceMs: number;
     clock: Clock;
+    stalls: StallWatch;
     logger: Logger;
     onPress: (name: string) => void;
     /** It was let go. */
@@ -45,6 +48,7 @@ export class Button {
             debounceMs,
             clock,
             read: () => pin.readSync() === pressedLevel,
+            sinceMs: () => options.stalls.sinceMs(),
             onChange: (closed) => (closed ? options.onPress(options.name) : options.onRelease?.(options.name)),
           });
           pin.watch((_error, level) => debouncer.edge(level === pressedLevel));
@@ -71,6 +75,7 @@ export class Button {
 /** The buttons of a board. */
 export class Buttons {
   readonly #buttons: readonly Button[];
+  readonly #stalls: StallWatch;
 
   constructor(options: {
     board: Board;
@@ -80,9 +85,11 @@ export class Buttons {
     onRelease?: (name: string) => void;
   }) {
     const { board, ...rest } = options;
+    const stalls = new StallWatch(options.clock);
+    this.#stalls = stalls;
     this.#buttons = Object.entries(board.gpio.buttons).map(
       ([name, { line, ...contact }]) =>
-        new Button({ ...rest, ...contact, name, place: { chip: board.gpio.chip, line } }),
+        new Button({ ...rest, ...contact, stalls, name, place: { chip: board.gpio.chip, line } }),
     );
   }
 
@@ -92,6 +99,7 @@ export class Buttons {
   }
 
   close(): void {
+    this.#stalls.stop();
     for (const button of this.#buttons) button.close();
   }
 }
