@@ -88,16 +88,27 @@ test('calls are forgotten in time, and are bounded', async (t) => {
   t.equal(told(table, 'panel', 'bye'), 'panel>door', 'as long as any call may last');
 
   for (let n = 0; n < 8; n += 1) t.equal(told(table, 'door', 'invite', { callId: `call-1-${n}` }), 'door>panel');
-  t.equal(told(table, 'door', 'invite', { callId: 'call-1-8' }), 'reject busy from panel');
-  t.equal(
-    told(table, 'panel', 'invite', { callId: 'call-2-0', to: 'door' }),
-    'panel>door',
-    'others are not kept waiting',
-  );
+  told(table, 'panel', 'invite', { callId: 'call-2-0', to: 'door' });
+  for (let n = 0; n < 8; n += 1) told(table, 'panel', 'answer', { callId: `call-1-${n}` });
+  t.equal(told(table, 'door', 'invite', { callId: 'call-1-8' }), 'door>panel', 'calls that nobody ended bar no other');
   t.equal(table.size, 9);
-  clock.advance(60_000);
+  t.equal(told(table, 'panel', 'bye', { callId: 'call-1-0' }), 'drop no-such-call', 'its oldest gave way');
+  t.equal(told(table, 'door', 'answer', { callId: 'call-2-0' }), 'door>panel', "but no other station's");
+  const before = table.changes;
+  clock.advance(26 * 3_600_000);
   t.equal(told(table, 'door', 'invite'), 'door>panel');
   t.equal(table.size, 1);
+  t.equal(table.changes, before + 10, 'the journal hears of what is forgotten');
+});
+
+test('a table that is full forgets its oldest call', async (t) => {
+  const stations = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`s${i}`, { name: `S ${i}`, numbers: [] }]));
+  const table = new CallRouting({ directory: new Directory(stations), clock: new ManualClock() });
+  table.setOnline('s0', true);
+  for (let n = 0; n < 101; n += 1) told(table, `s${1 + (n % 19)}`, 'invite', { callId: `call-${n}`, to: 's0' });
+  t.equal(table.size, 100);
+  t.equal(told(table, 's0', 'ringing', { callId: 'call-0' }), 'drop no-such-call');
+  t.equal(told(table, 's0', 'ringing', { callId: 'call-1' }), 's0>s2');
 });
 
 test('live calls are taken up by the next run', async (t) => {

@@ -11,13 +11,7 @@ export interface RoutedMessage {
   readonly ringMs?: number;
 }
 
-export type RoutingFault =
-  | 'unknown-sender'
-  | 'no-such-call'
-  | 'not-a-party'
-  | 'wrong-direction'
-  | 'call-id-taken'
-  | 'call-table-full';
+export type RoutingFault = 'unknown-sender' | 'no-such-call' | 'not-a-party' | 'wrong-direction' | 'call-id-taken';
 
 /** `reject`: to be answered to the sender, in the name of `from`. `forward`: `message` with both parties' true ids. */
 export type RoutingDecision<M extends RoutedMessage> =
@@ -25,7 +19,7 @@ export type RoutingDecision<M extends RoutedMessage> =
   | { readonly kind: 'reject'; readonly from: string | undefined; readonly reason: RejectReason }
   | { readonly kind: 'drop'; readonly fault: RoutingFault };
 
-export type RejectReason = 'unknown' | 'not-allowed' | 'unreachable' | 'busy';
+export type RejectReason = 'unknown' | 'not-allowed' | 'unreachable';
 
 interface RoutedCall {
   readonly caller: string;
@@ -44,8 +38,9 @@ export interface LiveCall {
   readonly leftMs: number;
 }
 
+/** Beyond it the oldest call gives way: a station has one at a time, so that what is older was ended without a word. */
 const MOST_CALLS = 100;
-/** Of one station, as caller. */
+/** The same for one station, as caller. */
 const MOST_CALLS_OUT = 8;
 /** An unanswered call is forgotten so long after its ringing must have ended. */
 const RING_GRACE_MS = 15_000;
@@ -147,18 +142,27 @@ export class CallRouting {
     if (callee === undefined) return { kind: 'reject', from: undefined, reason: 'unknown' };
     if (!this.#directory.mayCall(caller, callee)) return { kind: 'reject', from: callee, reason: 'not-allowed' };
     if (!this.#online.has(callee)) return { kind: 'reject', from: callee, reason: 'unreachable' };
-    if ([...this.#calls.values()].filter((call) => call.caller === caller).length >= MOST_CALLS_OUT) {
-      return { kind: 'reject', from: callee, reason: 'busy' };
-    }
-    if (this.#calls.size >= MOST_CALLS) return { kind: 'drop', fault: 'call-table-full' };
+    this.#makeRoom(caller);
     const expiresAtMs = this.#clock.nowMs() + (message.ringMs ?? 0) + RING_GRACE_MS;
     this.#calls.set(message.callId, { caller, callee, answered: false, expiresAtMs });
     this.#changes += 1;
     return { kind: 'forward', message: { ...message, from: caller, to: callee } };
   }
 
+  /** The table is in the order in which calls were made. */
+  #makeRoom(caller: string): void {
+    const all = [...this.#calls.keys()];
+    const own = all.filter((callId) => this.#calls.get(callId)?.caller === caller);
+    const oldest = own.length >= MOST_CALLS_OUT ? own[0] : all.length >= MOST_CALLS ? all[0] : undefined;
+    if (oldest !== undefined) this.#calls.delete(oldest);
+  }
+
   #forgetOld(): void {
     const nowMs = this.#clock.nowMs();
-    for (const [callId, call] of this.#calls) if (call.expiresAtMs <= nowMs) this.#calls.delete(callId);
+    for (const [callId, call] of this.#calls) {
+      if (call.expiresAtMs > nowMs) continue;
+      this.#calls.delete(callId);
+      this.#changes += 1;
+    }
   }
 }

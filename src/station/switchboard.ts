@@ -45,8 +45,8 @@ const EXPIRY_S: Readonly<Record<CallMessageType, number>> = {
 
 /**
  * Reads every station's `up/call/{callId}` and writes the other party's `down/call/{callId}`, so that no station ever writes
- * to another's topics. Says no (`reject`: `unknown`, `not-allowed`, `unreachable`, `busy`) to an invite that can't be; from
- * the callee's id, or from `switchboard` where there is no such callee.
+ * to another's topics. Says no (`reject`: `unknown`, `not-allowed`, `unreachable`) to an invite that can't be; from the
+ * callee's id, or from `switchboard` where there is no such callee.
  */
 export class Switchboard {
   readonly #link: MqttLink;
