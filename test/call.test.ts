@@ -355,6 +355,7 @@ test('SDP: bad input is named and never throws', async (t) => {
     ['no common codec', good.replace('opus/48000/2', 'G722/8000'), 'no-common-codec'],
     ['a map of a payload type that is not offered', good.replace('RTP/AVP 96', 'RTP/AVP 0'), 'no-common-codec'],
     ['secure RTP', good.replace('RTP/AVP', 'RTP/SAVP'), 'no-common-codec'],
+    ['a payload type that RTCP takes', good.replaceAll('96', '72'), 'no-common-codec'],
     ['a host name', good.replace('c=IN IP4 192.0.2.7', 'c=IN IP4 evil.example'), 'bad-address'],
     ['a multicast address', good.replace('c=IN IP4 192.0.2.7', 'c=IN IP4 239.1.1.1'), 'bad-address'],
     ['the address of nobody', good.replace('c=IN IP4 192.0.2.7', 'c=IN IP4 0.0.0.0'), 'bad-address'],

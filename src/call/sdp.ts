@@ -181,6 +181,7 @@ function opusOf(audio: Fields): OpusDescription | undefined {
       String(one.codec).toLowerCase() === 'opus' &&
       one.rate === 48_000 &&
       one.encoding === 2 &&
+      !isRtcpType(one.payload) &&
       offered.includes(String(one.payload)),
   );
   const payloadType = whole(map?.payload, 127);
@@ -194,6 +195,11 @@ function opusOf(audio: Fields): OpusDescription | undefined {
     ...optional('maxPlaybackRateHz', whole(parameters.maxplaybackrate, 48_000, 8_000)),
     ...optional('maxCaptureRateHz', whole(parameters['sprop-maxcapturerate'], 48_000, 8_000)),
   };
+}
+
+/** With its marker such a packet would be taken for RTCP, which shares the port (RFC 5761, 4). */
+function isRtcpType(payloadType: unknown): boolean {
+  return typeof payloadType === 'number' && payloadType >= 64 && payloadType <= 95;
 }
 
 /** Host candidates over UDP other than `first`, best first. What can't be sent to is left out. */
