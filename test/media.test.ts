@@ -261,6 +261,7 @@ test('what a session refuses is counted by name, and never throws', async (t) =>
   rtp({ ssrc: 12 });
   rtp({ ssrc: 99 });
   rtp({ ssrc: 98 });
+  rtp({ sequence: (sample.packet.sequence + 1_000) & 0xffff });
   b.session.datagram(Buffer.from('90600001000000000000000bbede0002', 'hex'), 500);
   b.session.datagram(Buffer.from('80c9000900000001', 'hex'), 500);
   b.session.datagram(Buffer.from([0]), 500);
@@ -268,7 +269,8 @@ test('what a session refuses is counted by name, and never throws', async (t) =>
   t.same(b.session.figures(null).refused, {
     'other-payload-type': 1,
     'own-ssrc': 1,
-    'source-not-valid': 1,
+    'source-not-valid': 2,
+    'sequence-jump': 1,
     'rtp-truncated-extension': 1,
     'rtcp-length-past-end': 1,
     'rtp-too-short': 1,

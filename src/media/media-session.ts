@@ -106,7 +106,9 @@ export class MediaSession implements FrameSource {
     });
     this.#jitterBuffer = new FixedDelayJitterBuffer({ delayMs: options.playoutDelayMs, clockRateHz: OPUS_CLOCK_HZ });
     this.#source = new RemoteSource(OPUS_CLOCK_HZ, {
-      deliver: (packet, arrivalMs) => this.#jitterBuffer.insert(packet, arrivalMs),
+      deliver: (packet, arrivalMs) => {
+        if (this.#jitterBuffer.insert(packet, arrivalMs) === 'jump') this.refused.count('sequence-jump');
+      },
       refused: (fault) => this.refused.count(fault),
     });
     this.#receiver = new ReceivePipeline({
