@@ -9,11 +9,3 @@ export function sequenceDistance(from: number, to: number): number {
 export function timestampDistance(from: number, to: number): number {
   return (to - from) | 0;
 }
-
-/**
- * The unwrapped number that `sequence` stands for, taken to be the one nearest to `reference`.
- * @param reference an extended sequence number: cycles × 65,536 + sequence; may be negative
- */
-export function extendSequence(reference: number, sequence: number): number {
-  return reference + sequenceDistance(reference & 0xffff, sequence);
-}
