@@ -149,7 +149,7 @@ function watched(t: { teardown(action: () => void): void }) {
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 test('flows that hang are restarted, at the third time in safe mode; then the last good ones are put back', async (t) => {
-  const { clock, watch, report, start, beating, take } = watched(t);
+  const { clock, watch, fails, report, start, beating, take } = watched(t);
   start();
   beating(59_000);
   t.same(take(), []);
@@ -187,10 +187,16 @@ test('flows that hang are restarted, at the third time in safe mode; then the la
   watch.beat();
   t.match(watch.status, { state: 'running', isSafeMode: false, restores: 1, crashes: 1, hangs: 2 });
 
-  report('stopped', { fault: { code: 'missing-types', text: 'no such node: lost' } });
-  clock.advance(5_000);
-  t.same(take(), [], 'what fails so soon again is left to the installer');
-  t.match(watch.status, { state: 'stopped', fault: { code: 'missing-types' } });
+  fails.restore = new AppError('flows-same', 'these are the last good ones');
+  report('stopped', { isSafeMode: true, fault: { code: 'safe-mode', text: 'safe mode' } });
+  clock.advance(1_000);
+  await settled();
+  clock.advance(500_000);
+  await settled();
+  t.same(take(), ['restore'], 'good flows that do not run are left to the installer');
+  t.match(watch.status, { state: 'stopped', fault: { code: 'safe-mode' } });
+  clock.advance(100_000);
+  t.same(take(), ['restart'], 'but safe mode does not last for ever');
 });
 
 test('flows that are not run are replaced; who deployed meanwhile wins; no config node is no fault', async (t) => {

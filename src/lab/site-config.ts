@@ -18,6 +18,14 @@ export interface SitePlan {
   readonly devices: Readonly<Record<StationId, { readonly microphone: string; readonly speaker: string }>>;
   readonly ringTimeoutMs: number;
   readonly pulseMs: number;
+  /** Null: without flows, each press does what `buttons` says. */
+  readonly flows: FlowsPlan | null;
+}
+
+export interface FlowsPlan {
+  /** Of each station's editor. */
+  readonly ports: Readonly<Record<StationId, number>>;
+  readonly goodAfterMs?: number;
 }
 
 export const RTP_PORTS_EACH = 20;
@@ -37,6 +45,7 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
       : { bell: { do: 'call', target: 'Kitchen' }, open: { do: 'hang-up' } },
     call: { ringTimeoutMs: plan.ringTimeoutMs },
     door: { pulseMs: plan.pulseMs },
+    flows: flowsOf(plan, id),
     mqtt: {
       url: `mqtts://127.0.0.1:${plan.brokerPort}`,
       ca: join(pki, 'ca.pem'),
@@ -54,4 +63,10 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
     state: join(plan.dir, id, 'state'),
     run: join(plan.runDir, id),
   });
+}
+
+function flowsOf({ flows }: SitePlan, id: StationId): object {
+  if (flows === null) return { enabled: false };
+  const { ports, ...settings } = flows;
+  return { ...settings, port: ports[id], initial: id === 'door' ? 'door-station' : 'indoor-station' };
 }

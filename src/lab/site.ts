@@ -7,14 +7,24 @@ import { type Clock, systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { stationNotifications, stationRequests } from '../protocol/station-api.js';
-import { type SitePlan, STATIONS, type StationId, stationConfig } from './site-config.js';
+import { type FlowsPlan, type SitePlan, STATIONS, type StationId, stationConfig } from './site-config.js';
 import { startVirtualBoard, type VirtualBoard } from './virtual-board.js';
 import { startVirtualSound, type VirtualSound } from './virtual-sound.js';
 
 const programs = resolve(import.meta.dirname, '../bin');
 const boardProfile = resolve(import.meta.dirname, '../../../device/virtual-board.yaml');
 
+/** A board's unit has the same figures: a flow that hangs is deaf to SIGTERM. */
+const FLOWS_START_MS = 90_000;
+const FLOWS_STOP_MS = 10_000;
+
 export type StationClient = RpcClient<typeof stationRequests>;
+
+export interface StationServices {
+  readonly media: Service;
+  readonly station: Service;
+  readonly flows: Service | undefined;
+}
 
 export interface SiteOptions {
   readonly dir: string;
@@ -23,6 +33,8 @@ export interface SiteOptions {
   readonly firstRtpPort: number;
   readonly ringTimeoutMs?: number;
   readonly pulseMs?: number;
+  /** With Node-RED, which starts when the stations are there; until then, and without, presses do what is configured. */
+  readonly flows?: FlowsPlan;
   /** The indoor station gets the machine's own sound card: ALSA's `default`. */
   readonly ownCardIndoors?: boolean;
   readonly logger: Logger;
@@ -33,18 +45,19 @@ export interface SiteOptions {
 }
 
 /**
- * A whole site on one machine, of real parts: two stations of two supervised processes each, on a board and a sound card
- * of their own.
+ * A whole site on one machine, of real parts: two stations of two supervised processes each (three with flows), on a board
+ * and a sound card of their own.
  *
  *   virtual sound ── door, indoor          one private daemon; a microphone, a speaker and a way to feed and hear them each
  *   virtual board ── door │ indoor         a GPIO chip each, in a mount namespace of its own
  *   media, station ─ door │ indoor         supervised as systemd would; the indoor station runs the broker
+ *   flows ────────── door │ indoor         Node-RED, started last and waited for by nobody
  */
 export class Site {
   readonly plan: SitePlan;
   readonly sound: VirtualSound;
   readonly boards: Readonly<Record<StationId, VirtualBoard>>;
-  readonly services: Readonly<Record<StationId, { readonly media: Service; readonly station: Service }>>;
+  readonly services: Readonly<Record<StationId, StationServices>>;
   readonly #logs: WriteStream[];
 
   private constructor(parts: {
@@ -89,6 +102,7 @@ export class Site {
       progress('door station, and the media processes');
       await Promise.all([services.indoor.media.start(), services.door.media.start(), services.door.station.start()]);
       await Promise.all(STATIONS.map((id) => site.#whole(id)));
+      for (const id of STATIONS) startFlows(services[id].flows, options.logger);
       return site;
     } catch (error) {
       for (const step of undo.reverse()) await step();
@@ -169,6 +183,7 @@ function planOf(options: SiteOptions, sound: VirtualSound): SitePlan {
     },
     ringTimeoutMs: options.ringTimeoutMs ?? 30_000,
     pulseMs: options.pulseMs ?? 3_000,
+    flows: options.flows ?? null,
   };
 }
 
@@ -226,16 +241,38 @@ function prepare(
         stopTimeoutMs: 1_500,
       },
     });
-    return { media, station };
+    const flows =
+      plan.flows === null
+        ? undefined
+        : new Service({
+            ...common,
+            output: output('flows'),
+            spec: {
+              name: `${id} flows`,
+              command: node('flows.js'),
+              startTimeoutMs: FLOWS_START_MS,
+              stopTimeoutMs: FLOWS_STOP_MS,
+            },
+          });
+    station.on('restart', (service, reason) => {
+      if (service === 'flows') void flows?.restart(reason);
+    });
+    return { media, station, flows };
   };
   return { services: { door: servicesOf('door'), indoor: servicesOf('indoor') }, logs };
 }
 
+/** Flows may take their time, and nobody waits for them: not even for their first start. */
+function startFlows(flows: Service | undefined, logger: Logger): void {
+  flows?.start().catch((error: unknown) => logger.error({ error: errorText(error) }, 'the flows do not start'));
+}
+
 /** Stations first, since they hang up through media; the site host, with the broker, last. */
 async function stopServices(services: Site['services']): Promise<void> {
+  const flows = STATIONS.map((id) => services[id].flows?.stop());
   await services.door.station.stop();
   await services.indoor.station.stop();
-  await Promise.all([services.door.media.stop(), services.indoor.media.stop()]);
+  await Promise.all([services.door.media.stop(), services.indoor.media.stop(), ...flows]);
 }
 
 /** For people: one line of pino's as text, undefined below `warn`. */

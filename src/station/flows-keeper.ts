@@ -24,6 +24,7 @@ export class FlowsKeeper {
   readonly #token: string;
   readonly #logger: Logger;
   #api: AdminApi | undefined;
+  #restoredRev: string | undefined;
 
   /** @param options.token what `flows.report` hands to the flows process */
   constructor(options: { config: Config; token: string; logger: Logger }) {
@@ -45,13 +46,14 @@ export class FlowsKeeper {
     await writeDurably(this.#file('flows-good.json'), JSON.stringify({ v: 1, rev, flows }));
   }
 
-  /** @throws AppError `flows-conflict`, `flows-unreachable`, `flows-refused` */
+  /** @throws AppError `flows-same` where they are there already; `flows-conflict`, `flows-unreachable`, `flows-refused` */
   async restoreGood(): Promise<void> {
     const api = this.#reached();
     const good = this.#good();
     const now = await api.getFlows();
+    if (now.rev === this.#restoredRev) throw new AppError('flows-same', 'what does not run are the last good flows');
     await writeDurably(this.#file('flows-replaced.json'), JSON.stringify({ v: 1, ...now }));
-    await api.deployFlows({ flows: good, rev: now.rev });
+    this.#restoredRev = await api.deployFlows({ flows: good, rev: now.rev });
   }
 
   async expectsHeartbeat(): Promise<boolean> {

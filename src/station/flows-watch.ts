@@ -32,7 +32,7 @@ export interface FlowsCare {
   startSafely(isSafe: boolean): void;
   /** Keeps what runs now as the last good flows. */
   keepGood(): Promise<void>;
-  /** Deploys the last good flows in the place of those that are there. */
+  /** Deploys the last good flows in the place of those that are there. @throws AppError `flows-same`, `flows-conflict`, … */
   restoreGood(): Promise<void>;
   /** Whether the flows that are deployed have a config node, which would say heartbeats. */
   expectsHeartbeat(): Promise<boolean>;
@@ -50,8 +50,8 @@ const IGNORED_PRESSES = 2;
 const FALLS = 3;
 const FALLS_WITHIN_MS = 60_000;
 const SETTLE_MS = 1_000;
-/** Last good flows that fail so soon after they were put back are not put back again. */
-const RESTORE_AGAIN_MS = 600_000;
+/** Flows that fell though they were good are tried again so much later: what made them fall may have passed. */
+const SAFE_MODE_MS = 600_000;
 const RETRY_MS = 10_000;
 
 /**
@@ -61,7 +61,8 @@ const RETRY_MS = 10_000;
  *   crashes                               ─▶ the supervisor has restarted it already
  *   three of these in a minute            ─▶ it starts in safe mode ─┐
  *   does not run what it was given        ───────────────────────────┴─▶ the last good flows are deployed
- *   and those don't run either            ─▶ it stays as it is, for the installer; presses do what is configured
+ *   and those don't run either            ─▶ it stays as it is, for the installer; presses do what is configured;
+ *                                            out of safe mode it is tried again after ten minutes
  */
 export class FlowsWatch {
   readonly #clock: Clock;
@@ -85,7 +86,6 @@ export class FlowsWatch {
   #sinceMs: number;
   #beatAtMs: number | undefined;
   #goodSinceMs: number | undefined;
-  #restoredAtMs = -Infinity;
   #isKept = false;
   #isAsking = false;
   #tickAtMs: number;
@@ -240,10 +240,6 @@ export class FlowsWatch {
   async #restore(): Promise<void> {
     if (this.#status.state !== 'stopped') return;
     const { fault } = this.#status;
-    if (this.#clock.nowMs() - this.#restoredAtMs < RESTORE_AGAIN_MS) {
-      this.#logger.error({ fault }, 'the last good flows do not run either; left to the installer');
-      return;
-    }
     this.#is('restoring', {});
     try {
       await this.#care.restoreGood();
@@ -251,15 +247,21 @@ export class FlowsWatch {
       this.#logger.error({ error: errorText(error) }, 'the last good flows could not be put back');
       if (this.#state() !== 'restoring') return;
       this.#is('stopped', { fault });
-      // Whoever has deployed since, it is theirs now; else it is tried again.
-      if (error instanceof AppError && error.code === 'flows-conflict') return;
-      this.#settle = this.#clock.after(RETRY_MS, () => void this.#restore());
+      this.#afterFailure(error instanceof AppError ? error.code : '');
       return;
     }
-    this.#restoredAtMs = this.#clock.nowMs();
     this.#falls = [];
     this.#is(this.#state(), { restores: this.#status.restores + 1, fault });
     this.#logger.warn({ fault }, 'the last good flows were put back');
+  }
+
+  #afterFailure(code: string): void {
+    // Whoever has deployed since, it is theirs now.
+    if (code === 'flows-conflict') return;
+    if (code !== 'flows-same') this.#settle = this.#clock.after(RETRY_MS, () => void this.#restore());
+    else if (this.#status.isSafeMode) {
+      this.#settle = this.#clock.after(SAFE_MODE_MS, () => this.#care.askRestart('once more out of safe mode'));
+    }
   }
 
   /** Read anew: it may have changed while something was awaited. */

@@ -1,9 +1,10 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import type { Command } from 'commander';
 import { connectRpc } from '../../adapters/sockets/rpc.js';
 import { AppError, errorText } from '../../core/errors.js';
+import { EDITOR_USER } from '../../flows/editor-access.js';
 import { logLineForPeople, Site } from '../../lab/site.js';
 import { STATIONS, type StationId } from '../../lab/site-config.js';
 import { serveSiteControl } from '../../lab/site-control.js';
@@ -12,18 +13,27 @@ import { note, siteRunDir } from './output.js';
 
 const BROKER_PORT = 18_883;
 const FIRST_RTP_PORT = 40_000;
+const EDITOR_PORTS = { door: 18_800, indoor: 18_801 };
+
+interface RunOptions {
+  readonly card?: boolean;
+  readonly flows: boolean;
+  readonly verbose?: boolean;
+  readonly port: string;
+}
 
 export function addRunCommand(program: Command): void {
   program
     .command('run')
     .description('start a door station and an indoor station on this machine, until Ctrl-C')
     .option('--card', "give the indoor station this machine's own sound card (opens its microphone in calls)")
+    .option('--no-flows', 'without Node-RED: each press does what the configuration says')
     .option('--verbose', 'show every line that the processes log')
     .option('--port <number>', "port of the site's MQTT broker", String(BROKER_PORT))
-    .action(async (options: { card?: boolean; verbose?: boolean; port: string }) => run(options));
+    .action(async (options: RunOptions) => run(options));
 }
 
-async function run(options: { card?: boolean; verbose?: boolean; port: string }): Promise<void> {
+async function run(options: RunOptions): Promise<void> {
   const runDir = siteRunDir();
   const dir = resolve(import.meta.dirname, '../../../../var/site');
   await refuseSecond(runDir);
@@ -32,12 +42,15 @@ async function run(options: { card?: boolean; verbose?: boolean; port: string })
   const asked = new Promise<NodeJS.Signals>((done) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => done(signal));
   });
+  const isNew = (id: StationId) => !existsSync(passwordFile(dir, id));
+  const newEditors = STATIONS.filter(isNew);
   const starting = Site.start({
     dir,
     runDir,
     brokerPort: portOf(options.port),
     firstRtpPort: FIRST_RTP_PORT,
     ownCardIndoors: options.card === true,
+    ...(options.flows ? { flows: { ports: EDITOR_PORTS } } : {}),
     logger: processLogger('supervisor', 'warn'),
     onProgress: (text) => note(`starting: ${text}`),
     onLog: (service, line) => {
@@ -48,6 +61,7 @@ async function run(options: { card?: boolean; verbose?: boolean; port: string })
   const site = await starting;
   const control = await serveSiteControl(site, processLogger('control', 'warn'));
   await Promise.all(STATIONS.map((id) => narrate(site, id)));
+  for (const id of STATIONS) tellEditor(site, id, newEditors.includes(id));
   note(`logs, configurations and keys: ${dir}`);
   note('In another terminal:');
   note('  ./entryphone press door bell      a visitor rings; the indoor station rings');
@@ -61,6 +75,25 @@ async function run(options: { card?: boolean; verbose?: boolean; port: string })
   await control.close();
   await site.stop();
   process.exit(0);
+}
+
+/** Says where the editor is, once it is there; its password at the start that has made it. */
+function tellEditor(site: Site, id: StationId, isNew: boolean): void {
+  const { flows } = site.services[id];
+  const { plan } = site;
+  if (flows === undefined || plan.flows === null) return;
+  const address = `http://127.0.0.1:${plan.flows.ports[id]}/`;
+  const file = passwordFile(plan.dir, id);
+  const tell = () => {
+    const password = isNew ? `password ${readFileSync(file, 'utf8').trim()}` : `password in ${file}`;
+    note(`flows of ${id}: ${address}  user ${EDITOR_USER}, ${password}`);
+  };
+  if (flows.isReady) tell();
+  else flows.once('ready', tell);
+}
+
+function passwordFile(dir: string, id: StationId): string {
+  return join(dir, id, 'state', 'flows', 'editor-password');
 }
 
 function portOf(text: string): number {

@@ -59,6 +59,7 @@ function tableOf(status: StationStatus): string {
     table.push([`button ${button.name}`, button.working ? button.action : bad(button.fault ?? 'not working')]);
   }
   if (door.fitted) table.push(['door', `${door.open ? bad('OPEN') : 'shut'}, opened ${door.openings} times`]);
+  if (status.flows !== null) table.push(['flows', flowsText(status.flows)]);
   for (const call of calls) table.push([`call ${call.direction}`, `${call.state}, ${call.peerName || call.peer}`]);
   if (calls.length === 0) table.push(['call', 'none']);
   for (const session of engine?.sessions ?? []) {
@@ -72,6 +73,12 @@ function tableOf(status: StationStatus): string {
   const refused = Object.entries({ ...status.refused, ...door.refused });
   if (refused.length > 0) table.push(['refused', refused.map(([name, count]) => `${name} ${count}`).join(', ')]);
   return table.toString();
+}
+
+function flowsText({ state, fault, url, isSafeMode }: NonNullable<StationStatus['flows']>): string {
+  const text = `${state}${isSafeMode ? ', safe mode' : ''}${url === null ? '' : `, editor at ${url}`}`;
+  if (state === 'running') return good(text);
+  return bad(`${text}${fault === null ? '' : `: ${fault.text}`}`);
 }
 
 function cardText(card: {
