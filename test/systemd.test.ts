@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { type Test, test } from 'tap';
 
 const root = resolve(import.meta.dirname, '../..');
-const units = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|target)$/.test(name));
+const units = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|target|path)$/.test(name));
 
 function tempDir(t: Test): string {
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-systemd-'));

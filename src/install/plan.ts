@@ -32,7 +32,14 @@ export interface InstallOptions {
   readonly sources: Sources;
 }
 
-const SERVICES = ['entryphone-media.service', 'entryphone-station.service', 'entryphone-flows.service'];
+/** What starts with the board. */
+const ENABLED = [
+  'entryphone.target',
+  'entryphone-media.service',
+  'entryphone-station.service',
+  'entryphone-flows.service',
+  'entryphone-flows-restart.path',
+];
 
 /** Every step of an installation, in its order. Pure: nothing is read and nothing is changed. */
 export function planInstall(options: InstallOptions): Step[] {
@@ -55,9 +62,10 @@ export function planInstall(options: InstallOptions): Step[] {
   return [
     ours('/etc/sysusers.d/entryphone.conf', 'systemd/entryphone.sysusers.conf', 'a user for each process'),
     ours('/etc/tmpfiles.d/entryphone.conf', 'systemd/entryphone.tmpfiles.conf', 'the folders of sockets and keys'),
-    ...['entryphone.target', ...SERVICES].map((unit) =>
-      ours(`/etc/systemd/system/${unit}`, `systemd/${unit}`, 'starts with the board, and again whenever it ends'),
-    ),
+    ...[...sources.keys()].flatMap((name) => {
+      const unit = /^systemd\/(.*\.(?:target|service|path))$/.exec(name)?.[1];
+      return unit === undefined ? [] : [ours(`/etc/systemd/system/${unit}`, name, 'what systemd keeps running')];
+    }),
     ours('/etc/udev/rules.d/60-entryphone.rules', 'device/udev/60-entryphone.rules', 'GPIO rights; names the card'),
     ours('/etc/alsa/conf.d/60-entryphone.conf', 'device/alsa/entryphone.conf', 'the ALSA device entryphone'),
     yours('/etc/entryphone/board.yaml', source(`device/${boardName}.yaml`), 'how the board is wired; edit it to match'),
@@ -87,7 +95,7 @@ function commands({ root, board }: InstallOptions): Step[] {
   const users: Step = { do: 'run', command: ['systemd-sysusers', ...image, 'entryphone.conf'], why: 'makes the users' };
   const enable: Step = {
     do: 'run',
-    command: ['systemctl', ...image, 'enable', 'entryphone.target', ...SERVICES],
+    command: ['systemctl', ...image, 'enable', ...ENABLED],
     why: 'from the next start on',
   };
   if (root !== '/') return [users, enable];

@@ -36,6 +36,7 @@ export function newStationConfig(role: Role, identity: Identity, board: Board): 
     audio: { capture: board.sound?.capture ?? 'default', playback: board.sound?.playback ?? 'default' },
     rtp: { address },
     buttons: Object.fromEntries(Object.entries(actions).filter(isFitted)),
+    flows: { initial: role === 'site-host' ? 'indoor-station' : 'door-station' },
     mqtt: { url: `mqtts://${broker}:${BROKER_PORT}`, ca: `${keys}/ca.pem`, cert: own, key: own },
     ...(role === 'site-host'
       ? {
