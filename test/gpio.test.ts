@@ -424,18 +424,26 @@ test('two boards at once know nothing of each other', async (t) => {
   await Promise.all([first.ended(), second.ended()]);
 });
 
-test('a virtual board ends with the process that started it', async (t) => {
+test('a virtual board ends with the process that started it, not with a signal to all its group', async (t) => {
   const script = `import { startVirtualBoard } from ${JSON.stringify(join(compiled, 'src/lab/virtual-board.js'))};
     const board = await startVirtualBoard({ label: 'short-lived' });
+    process.on('SIGTERM', () => {
+      board.drive(4, 1);
+      board.reached(4, 1).then(() => console.log('there'), (error) => console.log(error.message));
+    });
     console.log(board.pid);
     setInterval(() => {}, 1000);`;
   const parent = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
   });
   t.teardown(() => parent.kill('SIGKILL'));
   const [chunk] = (await once(parent.stdout, 'data')) as [Buffer];
   const pid = Number(chunk.toString());
   t.ok(runs(pid));
+  process.kill(-(parent.pid ?? 0), 'SIGTERM');
+  const [answer] = (await once(parent.stdout, 'data')) as [Buffer];
+  t.equal(answer.toString().trim(), 'there');
   parent.kill('SIGKILL');
   while (runs(pid)) await new Promise((done) => setTimeout(done, 20));
   t.notOk(runs(pid));

@@ -39,7 +39,8 @@ export async function startVirtualBoard(
   const chips = [options, ...(options.others ?? [])];
   const rows = chips.map((chip) => [chip.label, `${chip.base ?? 512}`, `${chip.lines ?? 32}`]);
   const group = options.groupId === undefined ? [] : ['--group', `${options.groupId}`];
-  const child = spawn(program, [...group, ...rows.flat()], { stdio: ['pipe', 'pipe', 'pipe'] });
+  // A group of its own: a signal to the whole group, as by a terminal, must not take the board from under who makes it safe.
+  const child = spawn(program, [...group, ...rows.flat()], { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
   let said = '';
   child.stderr.on('data', (chunk: Buffer) => {
     said = (said + chunk.toString()).slice(-2_000);

@@ -168,6 +168,7 @@ function startTied(command: string[], env: Record<string, string>, stdout: 'igno
   const { PATH } = process.env;
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {
     stdio: ['ignore', stdout, 'ignore'],
+    detached: true, // a terminal's Ctrl-C is for the caller alone
     env: { PATH, LC_ALL: 'C', HOME: env.PULSE_RUNTIME_PATH, ...env },
   });
   child.on('error', () => {});
