@@ -57,8 +57,8 @@ export class EngineClient {
       const done = () => {
         timer.cancel();
         this.#waiting.delete(done);
-        if (this.#rpc === undefined) reject(unreachable(this.#path));
-        else resolve();
+        if (this.#rpc !== undefined) resolve();
+        else reject(this.#unreachable());
       };
       const timer = this.#clock.after(timeoutMs, done);
       this.#waiting.add(done);
@@ -136,8 +136,6 @@ export class EngineClient {
     this.#logger.info({}, 'connected to the media process');
     if (this.#tone !== null) this.#sendTone();
     if (this.#volumePct !== 100) this.#sendVolume();
-    // Notifications tell only of changes, and the microphone may be open since before.
-    void this.status().then((status) => status !== null && this.#events.onCapture(status.capture.state === 'up'));
     for (const wake of [...this.#waiting]) wake();
   }
 
@@ -174,14 +172,15 @@ export class EngineClient {
       .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'the volume was not set'));
   }
 
+  #unreachable(): AppError {
+    return new AppError('engine-unreachable', `the media process does not answer on ${this.#path}`, {
+      remedy: 'See whether it runs, and its log',
+    });
+  }
+
+  /** @throws AppError `connection-closed`, as for what was asked just before it went away */
   #connected(): RpcClient<typeof engineRequests> {
-    if (this.#rpc === undefined) throw unreachable(this.#path);
+    if (this.#rpc === undefined) throw new AppError('connection-closed', 'the media process is not there');
     return this.#rpc;
   }
-}
-
-function unreachable(path: string): AppError {
-  return new AppError('engine-unreachable', `the media process does not answer on ${path}`, {
-    remedy: 'See whether it runs, and its log',
-  });
 }
