@@ -153,6 +153,7 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
     pid: process.pid,
     capture: { device: 'indoor-microphone', state: 'closed', fault: null, levelDbfs: null },
     playback: { device: 'indoor-speaker', state: 'up', delayMs: 20 },
+    refused: {},
     codec: { encoder: '@discordjs/opus', decoder: 'libopus-wasm', rateHz: RATE_HZ },
     sessions: [{ sessionId, received: 50, lost: 0, concealed: 0, remoteSsrc: from.ssrc, ssrc: to.ssrc }],
   });

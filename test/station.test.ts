@@ -329,13 +329,13 @@ test('the media process restarts in mid-call: the call goes on', async (t) => {
   await door.engine.stop();
   await until(() => !door.board.lights.microphone);
   t.equal(door.call?.state, 'answered');
-  door.engine = await EngineDouble.start(join(door.dir, 'run'));
+  door.engine = await EngineDouble.start(join(door.dir, 'run'), true);
   await until(() => door.engine.started.length === 1 && panel.engine.started.length === 2);
+  t.ok(door.board.lights.microphone, 'lit while the microphone is wanted, though its card is still away');
   const newPort = door.engine.open.get(callId);
   t.not(newPort, oldPort);
   t.equal(panel.engine.started[1]?.remote.port, newPort, 'the peer sends to the new port');
   t.equal(door.engine.started[0]?.remote.port, panel.engine.open.get(callId));
-  await until(() => door.board.lights.microphone);
 
   const before = systemClock.nowMs();
   await panel.closeStation();
@@ -432,7 +432,11 @@ test('no broker: a press fails fast, says so, and the station is free; a site ho
   );
   const host = await Post.start(t, configFile(dir, 'door', url, own, `${buttons}\n${hosting}`), dir);
   await host.online();
-  t.match(await host.api.call('station.status', {}), { role: 'site-host', broker: { connected: true, protocol: '5' } });
+  t.match(await host.api.call('station.status', {}), {
+    role: 'site-host',
+    broker: { connected: true, protocol: '5' },
+    siteHost: { broker: { running: true, fault: null }, calls: 0, refused: {} },
+  });
   await host.stop();
 
   const main = join(import.meta.dirname, '../src/bin/station.js');

@@ -47,6 +47,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   const rateHz: RateHz = config.audio.profile === 'fullband' ? 48_000 : 16_000;
   let server: RpcServer<typeof engineNotifications> | null = null;
   let stationGone: Timer | null = null;
+  const refused = new Counters<string>();
 
   const sound = new Sound({
     parts,
@@ -124,6 +125,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         ...sound.status(),
         codec: { encoder: parts.encoderName, decoder: parts.decoderName, rateHz },
         sessions: sessions.figures(),
+        refused: refused.all() as Record<string, number>,
         memoryRssBytes: process.memoryUsage.rss(),
       }),
     },
@@ -135,7 +137,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       peer.notify('capture.changed', { open: sound.isCapturing });
     },
     logger,
-    refused: new Counters<string>(),
+    refused,
   }).catch(async (error) => {
     await sessions.end();
     throw error;

@@ -93,6 +93,8 @@ export const engineStatusResult = z.object({
   playback: cardStatus.extend({ delayMs: z.number(), xruns: count, starvedFrames: count }),
   codec: z.object({ encoder: z.string(), decoder: z.string(), rateHz: z.int() }),
   sessions: z.array(sessionFigures),
+  /** Of this socket's messages, by class of fault. */
+  refused: z.record(z.string(), count),
   memoryRssBytes: count,
 });
 export type EngineStatus = z.infer<typeof engineStatusResult>;

@@ -44,6 +44,16 @@ export const stationStatusResult = z.object({
   gpio: z.object({ driver: z.string(), chip: z.string(), base: z.int() }).nullable(),
   outbox: z.object({ waiting: z.int(), dropped: z.int() }),
   engine: engineStatusResult.nullable(),
+  /** What it runs for the whole site; null where it hosts none. */
+  siteHost: z
+    .object({
+      broker: z.object({ running: z.boolean(), fault: z.string().nullable() }),
+      /** Live now, and messages that were routed since the start. */
+      calls: z.int(),
+      routed: z.int(),
+      refused: z.record(z.string(), z.int()),
+    })
+    .nullable(),
   /** null where the configuration has them off. */
   flows: z
     .object({

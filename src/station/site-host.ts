@@ -6,7 +6,9 @@ import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { type Credentials, ensureSitePki, type SitePki, SWITCHBOARD_ID } from '../adapters/pki/site-pki.js';
 import type { DirectoryEntry } from '../call/directory.js';
 import type { Clock } from '../core/clock.js';
+import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import type { StationStatus } from '../protocol/station-api.js';
 import { Switchboard } from './switchboard.js';
 
 export interface SiteHostOptions {
@@ -76,6 +78,16 @@ export class SiteHost {
   /** PEM files of a station of the directory. @throws AppError `unknown-station` */
   credentialsOf(station: string): Credentials {
     return this.#pki.credentialsOf(station);
+  }
+
+  status(): NonNullable<StationStatus['siteHost']> {
+    const { running, fault } = this.broker.state;
+    const { refused, ...figures } = this.switchboard.figures();
+    return {
+      broker: { running, fault: fault === null ? null : errorText(fault) },
+      ...figures,
+      refused: refused as Record<string, number>,
+    };
   }
 
   /** Within a second and a half. */

@@ -10,6 +10,7 @@ import type { EngineClient } from './engine-client.js';
 import type { Flows } from './flows.js';
 import type { Pins } from './pins.js';
 import { actionText } from './press-actions.js';
+import type { SiteHost } from './site-host.js';
 
 /** What `station.status` answers: the whole of the station as it is now. */
 export async function stationStatus(parts: {
@@ -21,6 +22,7 @@ export async function stationStatus(parts: {
   pins: Pins;
   outbox: Outbox;
   engine: EngineClient;
+  siteHost: SiteHost | undefined;
   flows: Flows | undefined;
   refused: Counters<string>;
 }): Promise<StationStatus> {
@@ -55,6 +57,7 @@ export async function stationStatus(parts: {
     gpio: pins.place(),
     outbox: parts.outbox.figures(),
     engine: await parts.engine.status(),
+    siteHost: parts.siteHost?.status() ?? null,
     flows: parts.flows?.status ?? null,
     refused: {
       ...link.figures().dropped,

@@ -197,6 +197,7 @@ export class Station {
           pins: this.#pins,
           outbox: this.#outbox,
           engine: this.#engine,
+          siteHost: this.#siteHost,
           flows: this.#flows,
           refused: this.#refused,
         }),

@@ -29,14 +29,17 @@ export class EngineDouble {
   #server: RpcServer<typeof engineNotifications> | undefined;
   #capture = false;
 
-  static async start(run: string): Promise<EngineDouble> {
+  /** @param isCapturing its microphone is wanted from the start, but the card is away */
+  static async start(run: string, isCapturing = false): Promise<EngineDouble> {
     const engine = new EngineDouble();
+    engine.#capture = isCapturing;
     engine.#server = await serveRpc({
       path: join(run, 'media.sock'),
       requests: engineRequests,
       notifications: engineNotifications,
       logger: silentLogger,
       refused: new Counters<string>(),
+      onConnect: (peer) => peer.notify('capture.changed', { open: engine.#capture }),
       handlers: {
         'session.open': ({ sessionId }) => {
           if (engine.fails) throw new AppError('no-port', 'every port is taken');
@@ -69,7 +72,7 @@ export class EngineDouble {
         },
         'engine.status': (): EngineStatus => ({
           pid: process.pid,
-          capture: { device: 'double', state: engine.#capture ? 'up' : 'closed', fault: null, levelDbfs: null },
+          capture: { device: 'double', state: engine.#capture ? 'down' : 'closed', fault: null, levelDbfs: null },
           playback: {
             device: 'double',
             state: 'closed',
@@ -81,6 +84,7 @@ export class EngineDouble {
           },
           codec: { encoder: 'double', decoder: 'double', rateHz: 16_000 },
           sessions: [],
+          refused: {},
           memoryRssBytes: 0,
         }),
       },
