@@ -283,7 +283,7 @@ test('what cannot be opened is opened later, and complains once', (t) => {
 
 test('buttons: pressed, bouncing, held at the start; the chip is found by its label', async (t) => {
   const board = await boardFor(t, { label: 'other-chip', others: [{ label: 'entryphone-virtual', base: 544 }] });
-  const line = 544 - 512 + bell; // the helper counts from the first chip's first line
+  const line = 544 - 512 + bell; // a VirtualBoard counts from the first chip's first line
   board.drive(line, 1);
   await board.reached(line, 1);
   const probe = new Probe(t, board, profile());
