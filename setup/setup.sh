@@ -74,6 +74,8 @@ if ! { [ -x "$tools/bin/node" ] && fits "$tools/bin/node"; }; then
     fits "$tools/bin/node" || { remedy='check that the npm registry can be reached (npm ping); only x86-64 and arm64 are supported'; say 'the pinned Node.js was not brought'; exit 1; }
   fi
 fi
+# npm's own settings (a mirror, a proxy, a certificate) belong to the machine's Node.js: what fetches runs under that.
+machine_path=$PATH
 PATH=$tools/bin:$PATH
 export PATH
 
@@ -83,7 +85,7 @@ want=$(hash_of package-lock.json)-$(node -p process.versions.modules)-$(node -p 
 if ! { stamp_is modules "$want" && [ -d node_modules ]; }; then
   rm -f "$tools/stamps/modules" "$tools/stamps/natives" "$tools/stamps/runner"
   say '3/5 npm modules, as package-lock.json pins them'
-  quietly npm ci --ignore-scripts
+  quietly env PATH="$machine_path" npm ci --ignore-scripts --no-audit --no-fund
   printf '%s' "$want" >"$tools/stamps/modules"
 fi
 
