@@ -14,6 +14,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
 import { loadBoard, loadConfig } from '../src/config/load.js';
+import { carryOut } from '../src/install/carry-out.js';
+import type { Step } from '../src/install/plan.js';
 
 const checkout = resolve(import.meta.dirname, '../..');
 const entryphone = join(checkout, 'dist/src/bin/entryphone.js');
@@ -152,4 +154,28 @@ test('what can not be done is said, with what to do, and nothing is half done', 
   t.match(report.steps[0], { outcome: 'failed', error: /leads out of/ });
   t.ok(report.steps.slice(1).every((step) => step.outcome === 'skipped'));
   t.same(filesOf(outside), []);
+});
+
+test('a command that fails stops the rest, unless the step says what its failure means', async (t) => {
+  const root = tempRoot(t);
+  const says = (code: number) => ['sh', '-c', `echo no card >&2; exit ${code}`];
+  const steps: Step[] = [
+    { do: 'run', command: says(1), why: 'a level', ifItFails: 'is the card plugged in?' },
+    { do: 'run', command: says(0), why: 'goes on' },
+    { do: 'run', command: ['no-such-program'], why: 'a step that the rest needs' },
+    { do: 'line', path: '/etc/never', line: 'x', why: 'comes after it' },
+  ];
+  const results = carryOut(steps, { root, apply: true });
+  t.same(
+    results.map((result) => result.outcome),
+    ['missed', 'done', 'failed', 'skipped'],
+  );
+  t.match(results[0]?.error, /no card.*is the card plugged in/);
+  t.match(results[2]?.error, /no-such-program failed \(.*ENOENT/);
+  t.same(filesOf(root), []);
+  const looked = carryOut(steps, { root, apply: false });
+  t.ok(
+    looked.every((result) => result.outcome === 'needed'),
+    'a dry run runs nothing',
+  );
 });

@@ -5,10 +5,10 @@ import { AppError, errorText } from '../core/errors.js';
 import type { Step } from './plan.js';
 
 /**
- * `needed` (a dry run found it missing), `done`; `already` there; `kept`, since it is yours and differs; `failed`; `skipped`,
- * since a step before it failed.
+ * `needed` (a dry run found it missing), `done`; `already` there; `kept`, since it is yours and differs; `missed`, which does no
+ * harm to the rest (the step says what it means); `failed`; `skipped`, since a step before it failed.
  */
-export type Outcome = 'needed' | 'done' | 'already' | 'kept' | 'failed' | 'skipped';
+export type Outcome = 'needed' | 'done' | 'already' | 'kept' | 'missed' | 'failed' | 'skipped';
 
 export interface StepResult {
   readonly step: Step;
@@ -46,10 +46,7 @@ const doers: { readonly [K in Step['do']]: Doer<Extract<Step, { do: K }>> } = {
   run: { look: () => 'needed', apply: (step) => run(step.command) },
 };
 
-/**
- * Carries the steps out, or looks what each would do. Stops at the first that fails, but for one that says itself what its
- * failure means.
- */
+/** Carries the steps out, or looks what each would do; stops at the first that fails. */
 export function carryOut(steps: readonly Step[], options: { root: string; apply: boolean }): StepResult[] {
   let isStopped = false;
   return steps.map((step): StepResult => {
@@ -61,9 +58,10 @@ export function carryOut(steps: readonly Step[], options: { root: string; apply:
       doer.apply(step, options.root);
       return { step, outcome: 'done' };
     } catch (error) {
-      const remedy = step.do === 'run' ? step.ifItFails : undefined;
-      isStopped = remedy === undefined;
-      return { step, outcome: 'failed', error: `${errorText(error)}${remedy === undefined ? '' : `: ${remedy}`}` };
+      const meaning = step.do === 'run' ? step.ifItFails : undefined;
+      if (meaning !== undefined) return { step, outcome: 'missed', error: `${errorText(error)}: ${meaning}` };
+      isStopped = true;
+      return { step, outcome: 'failed', error: errorText(error) };
     }
   });
 }

@@ -14,7 +14,13 @@ export type Step =
   /** A line that a file must have: put before all others, where no section of the file has begun yet. */
   | { readonly do: 'line'; readonly path: string; readonly line: string; readonly why: string }
   /** Carried out each time, since it is quick and changes nothing the second time. */
-  | { readonly do: 'run'; readonly command: readonly string[]; readonly why: string; readonly ifItFails?: string };
+  | {
+      readonly do: 'run';
+      readonly command: readonly string[];
+      readonly why: string;
+      /** What its failure means, where the rest goes on all the same. */
+      readonly ifItFails?: string;
+    };
 
 /** A file of the release's folders `systemd` and `device`, by its path in there: `systemd/entryphone.target`. */
 export type Sources = ReadonlyMap<string, string>;

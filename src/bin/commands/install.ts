@@ -131,7 +131,12 @@ function asJson(results: readonly StepResult[], left: readonly string[], applied
 
 function show(results: readonly StepResult[], left: readonly string[], applied: boolean): void {
   for (const { step, outcome, error } of results) {
-    const colour = outcome === 'failed' ? 'red' : outcome === 'needed' || outcome === 'done' ? 'green' : 'dim';
+    const colour =
+      outcome === 'failed' || outcome === 'missed'
+        ? 'red'
+        : outcome === 'needed' || outcome === 'done'
+          ? 'green'
+          : 'dim';
     const state = styleText(colour, outcome.padEnd(8), { stream: process.stdout });
     process.stdout.write(
       `${state} ${textOf(step)}\n         ${styleText('dim', step.why, { stream: process.stdout })}\n`,
