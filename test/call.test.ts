@@ -11,24 +11,11 @@ import {
   transition,
 } from '../src/call/call.js';
 import { DoorAuthority } from '../src/call/door-authority.js';
-import { type AudioDescription, answerDirection, negotiate, parseSdp, writeSdp } from '../src/call/sdp.js';
 import { ManualClock } from '../src/core/clock.js';
+import { describedAt } from './support/descriptions.js';
 
-const ends = (port: number): AudioDescription => ({
-  sessionId: 4_711,
-  version: 1,
-  hosts: [{ address: '192.0.2.7', port }],
-  direction: 'sendrecv',
-  opus: { payloadType: 96, useInbandFec: true, maxAverageBitrateBps: 24_000, maxPlaybackRateHz: 16_000 },
-  packetTimeMs: 20,
-  maxPacketTimeMs: 60,
-  ssrc: 305_419_896,
-  cname: 'abcDEF123',
-  others: [],
-  audioAt: 0,
-});
-const here = ends(40_000);
-const there = ends(50_000);
+const here = describedAt(40_000);
+const there = describedAt(50_000);
 const options = { callId: 'call-0001', peer: 'indoor', peerName: 'Kitchen', ringMs: 30_000, talkMs: 600_000 };
 
 function follow(call: Call, ...events: CallEvent[]): Call {
@@ -222,7 +209,7 @@ test('a call: repeated and overtaken messages', async (t) => {
   const again = transition(ringingOut, { on: 'peer-ringing', id: 'message-1', seq: 0 });
   t.equal(again.ignored, 'duplicate');
   t.equal(again.call, ringingOut, 'a duplicate changes nothing at all');
-  const moved = ends(51_000);
+  const moved = describedAt(51_000);
   const talking = follow(
     ringingOut,
     { on: 'peer-update', id: 'message-3', seq: 2, remote: moved },
@@ -253,133 +240,6 @@ test('an invite while a call lives: busy, known, glare', async (t) => {
   t.equal(judgeInvite(invited, 'door', { callId: 'call-0002', from: 'indoor' }), 'busy', 'the lower id keeps its call');
   const atIndoor = { ...invited, peer: 'door' };
   t.equal(judgeInvite(atIndoor, 'indoor', { callId: 'call-0002', from: 'door' }), 'yield', 'the other gives way');
-});
-
-test('SDP: written, read back, negotiated', async (t) => {
-  const offer: AudioDescription = {
-    ...here,
-    hosts: [
-      { address: '192.0.2.7', port: 40_000 },
-      { address: '2001:db8::7', port: 40_000 },
-    ],
-    opus: { ...here.opus, maxCaptureRateHz: 16_000 },
-  };
-  const text = writeSdp(offer);
-  t.match(text, /^v=0\r\no=- 4711 1 IN IP4 192\.0\.2\.7\r\ns=-\r\nt=0 0\r\n/);
-  for (const line of [
-    'm=audio 40000 RTP/AVP 96',
-    'c=IN IP4 192.0.2.7',
-    'a=rtpmap:96 opus/48000/2',
-    'a=fmtp:96 useinbandfec=1;stereo=0;maxaveragebitrate=24000;maxplaybackrate=16000;sprop-maxcapturerate=16000',
-    'a=ptime:20',
-    'a=maxptime:60',
-    'a=rtcp-mux',
-    'a=sendrecv',
-    'a=ssrc:305419896 cname:abcDEF123',
-    'a=candidate:1 1 UDP 2130706431 192.0.2.7 40000 typ host',
-    'a=candidate:2 1 UDP 2130706175 2001:db8::7 40000 typ host',
-  ]) {
-    t.ok(text.split('\r\n').includes(line), line);
-  }
-  t.same(parseSdp(text), { ok: true, value: offer });
-  const six = { ...here, hosts: [{ address: '2001:db8::7', port: 40_000 }] } as AudioDescription;
-  t.same(parseSdp(writeSdp(six)), { ok: true, value: six }, 'IPv6');
-
-  const foreign = parseSdp(
-    [
-      'v=0',
-      'o=bob 1 2 IN IP4 198.51.100.2',
-      's=-',
-      'c=IN IP4 198.51.100.2',
-      't=0 0',
-      'm=video 9000 RTP/AVP 97',
-      'm=audio 9002 RTP/AVP 0 111',
-      'a=rtpmap:0 PCMU/8000',
-      'a=rtpmap:111 OPUS/48000/2',
-      'a=fmtp:111 minptime=10; useinbandfec=0',
-      'a=maxptime:40',
-      'a=ptime:60',
-      'a=recvonly',
-      'a=rtcp-mux',
-      'a=candidate:1 1 udp 1 host.example 9002 typ host',
-      'a=candidate:2 1 tcp 9 198.51.100.3 9 typ host',
-      'a=candidate:3 1 udp 5 198.51.100.3 9002 typ host',
-      'a=candidate:4 1 udp 7 198.51.100.4 9002 typ host',
-      'a=candidate:5 1 udp 8 203.0.113.5 9002 typ srflx raddr 198.51.100.2 rport 9002',
-      '',
-    ].join('\r\n'),
-  );
-  if (!foreign.ok) throw new Error(foreign.text);
-  t.same(
-    foreign.value.hosts.map((host) => host.address),
-    ['198.51.100.2', '198.51.100.4', '198.51.100.3'],
-    'host candidates over UDP, best first; names are left out',
-  );
-  const answer = {
-    ...here,
-    opus: { ...here.opus, payloadType: foreign.value.opus.payloadType },
-    direction: answerDirection(foreign.value.direction),
-    others: foreign.value.others,
-    audioAt: foreign.value.audioAt,
-  };
-  t.match(
-    writeSdp(answer),
-    /m=video 0 RTP\/AVP 97\r\nm=audio 40000 RTP\/AVP 111\r\n/,
-    'refused lines keep their places',
-  );
-  t.equal(answer.direction, 'sendonly');
-  t.same(negotiate(answer, foreign.value, 20), {
-    remote: { address: '198.51.100.2', port: 9_002 },
-    sendPayloadType: 111,
-    receivePayloadType: 111,
-    peerWantsFec: false,
-    packetTimeMs: 40,
-    mayWeSend: true,
-  });
-  t.equal(negotiate(here, { ...there, direction: 'sendonly' }, 20).mayWeSend, false);
-  t.equal(negotiate(here, { ...there, packetTimeMs: 3 }, 20).packetTimeMs, 10);
-});
-
-test('SDP: bad input is named and never throws', async (t) => {
-  const good = writeSdp(here);
-  const fixtures: [name: string, text: string, fault: string][] = [
-    ['nothing', '', 'not-sdp'],
-    ['no text of its kind', '\u0000\u0001{"a":1}', 'not-sdp'],
-    ['another version', good.replace('v=0', 'v=1'), 'not-sdp'],
-    ['an origin without numbers', good.replace('4711 1', 'x y'), 'not-sdp'],
-    ['endless', `${good}a=x:${'y'.repeat(20_000)}`, 'too-large'],
-    ['many media lines', good + 'm=audio 9 RTP/AVP 0\r\n'.repeat(9), 'too-large'],
-    ['no audio line', good.replace('m=audio', 'm=video'), 'no-audio'],
-    ['port 0', good.replace('m=audio 40000', 'm=audio 0'), 'audio-refused'],
-    ['a port above 65535', good.replace('m=audio 40000', 'm=audio 70000'), 'bad-address'],
-    ['no common codec', good.replace('opus/48000/2', 'G722/8000'), 'no-common-codec'],
-    ['a map of a payload type that is not offered', good.replace('RTP/AVP 96', 'RTP/AVP 0'), 'no-common-codec'],
-    ['secure RTP', good.replace('RTP/AVP', 'RTP/SAVP'), 'no-common-codec'],
-    ['a payload type that RTCP takes', good.replaceAll('96', '72'), 'no-common-codec'],
-    ['a host name', good.replace('c=IN IP4 192.0.2.7', 'c=IN IP4 evil.example'), 'bad-address'],
-    ['a multicast address', good.replace('c=IN IP4 192.0.2.7', 'c=IN IP4 239.1.1.1'), 'bad-address'],
-    ['the address of nobody', good.replace('c=IN IP4 192.0.2.7', 'c=IN IP4 0.0.0.0'), 'bad-address'],
-    ['the IPv6 address of nobody', good.replace('c=IN IP4 192.0.2.7', 'c=IN IP6 ::'), 'bad-address'],
-    ['RTCP on a port of its own', good.replace('a=rtcp-mux\r\n', ''), 'no-rtcp-mux'],
-  ];
-  for (const [name, text, fault] of fixtures) {
-    const parsed = parseSdp(text);
-    t.equal(parsed.ok ? 'taken' : parsed.fault, fault, name);
-  }
-  let state = 1;
-  const random = (below: number) => {
-    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
-    return state % below;
-  };
-  for (let round = 0; round < 300; round += 1) {
-    const at = random(good.length);
-    const mangled = good.slice(0, at) + String.fromCharCode(random(256)) + good.slice(at + random(12));
-    const parsed = parseSdp(mangled);
-    if (parsed.ok) negotiate(here, parsed.value, 20);
-  }
-  t.pass('300 mangled descriptions');
-  const pollution = parseSdp(good.replace('useinbandfec=1', '__proto__=1;constructor=2;useinbandfec=1'));
-  t.ok(pollution.ok && pollution.value.opus.useInbandFec);
 });
 
 test("the door's authority: one nonce, one opening, in time, in its call", async (t) => {
