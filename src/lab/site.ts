@@ -42,6 +42,8 @@ export interface SiteOptions {
   readonly onLog?: (service: string, line: string) => void;
   /** Told what is being started, for people to see. */
   readonly onProgress?: (text: string) => void;
+  /** Gives up the start. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -76,19 +78,26 @@ export class Site {
 
   /**
    * Resolves when both stations are ready and on the broker.
-   * @throws AppError with what could not be started; nothing is left behind then
+   * @throws AppError with what could not be started, or the signal's reason; nothing is left behind then
    */
   static async start(options: SiteOptions): Promise<Site> {
-    const progress = options.onProgress ?? (() => {});
+    const { signal } = options;
+    const progress = (text: string): void => {
+      signal?.throwIfAborted();
+      options.onProgress?.(text);
+    };
     const undo: (() => Promise<void>)[] = [];
     try {
       for (const dir of [options.dir, options.runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
       progress('virtual sound card and GPIO chips');
-      const [sound, door, indoor] = await Promise.all([
+      const starting = [
         collect(undo, startVirtualSound({ dir: join(options.runDir, 'sound'), stations: [...STATIONS] })),
         collect(undo, startVirtualBoard({ label: 'entryphone-virtual', base: 512, lines: 32 })),
         collect(undo, startVirtualBoard({ label: 'entryphone-virtual', base: 512, lines: 32 })),
-      ]);
+      ] as const;
+      // All of them, so that where one fails what the others have started is undone too.
+      await Promise.allSettled(starting);
+      const [sound, door, indoor] = await Promise.all(starting);
       const boards = { door, indoor };
       const plan = planOf(options, sound);
       const { services, logs } = prepare(plan, options, sound, boards);
@@ -97,16 +106,21 @@ export class Site {
         for (const log of logs) log.end();
       });
       const site = new Site({ plan, sound, boards, services, logs });
+      const giveUp = (): void => void stopServices(services);
+      signal?.addEventListener('abort', giveUp);
       progress("indoor station, which hosts the site's broker");
       await services.indoor.station.start();
       progress('door station, and the media processes');
       await Promise.all([services.indoor.media.start(), services.door.media.start(), services.door.station.start()]);
       await Promise.all(STATIONS.map((id) => site.#whole(id)));
+      signal?.throwIfAborted();
+      signal?.removeEventListener('abort', giveUp);
       for (const id of STATIONS) startFlows(services[id].flows, options.logger);
       return site;
     } catch (error) {
       for (const step of undo.reverse()) await step();
-      throw error;
+      rmSync(options.runDir, { recursive: true, force: true });
+      throw signal?.aborted === true ? signal.reason : error;
     }
   }
 
@@ -264,7 +278,10 @@ function prepare(
 
 /** Flows may take their time, and nobody waits for them: not even for their first start. */
 function startFlows(flows: Service | undefined, logger: Logger): void {
-  flows?.start().catch((error: unknown) => logger.error({ error: errorText(error) }, 'the flows do not start'));
+  flows?.start().catch((error: unknown) => {
+    const isStopped = error instanceof AppError && error.code === 'service-stopped';
+    if (!isStopped) logger.error({ error: errorText(error) }, 'the flows do not start');
+  });
 }
 
 /** Stations first, since they hang up through media; the site host, with the broker, last. */

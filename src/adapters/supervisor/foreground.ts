@@ -75,19 +75,20 @@ export class Service extends EventEmitter<ServiceEvents> {
 
   /**
    * Starts it and keeps it. Resolves at its first `ready`.
-   * @throws AppError `service-failed` when it does not become ready within `startTimeoutMs`, restarts included, is stopped
-   *   meanwhile, or ends with exit code 2 (a configuration that is wrong stays wrong); it is stopped then
+   * @throws AppError `service-failed` when it does not become ready within `startTimeoutMs`, restarts included, or ends
+   *   with exit code 2 (a configuration that is wrong stays wrong); it is stopped then. `service-stopped` when `stop` was
+   *   called meanwhile
    */
   async start(): Promise<void> {
     this.#stopping = false;
     this.#settled = this.#makeSafe();
     await this.#settled;
-    if (this.#stopping) throw this.#failed('was stopped before it had started');
+    if (this.#stopping) throw this.#stopped();
     let giveUp: Timer | undefined;
     let exited: (reason: string) => void = () => {};
     const started = new Promise<void>((resolve, reject) => {
       exited = (reason) => {
-        if (this.#stopping) reject(this.#failed('was stopped before it was ready'));
+        if (this.#stopping) reject(this.#stopped());
         else if (reason === 'exit code 2') reject(this.#failed('ended with exit code 2; its lines above say why'));
       };
       this.once('ready', resolve);
@@ -203,6 +204,10 @@ export class Service extends EventEmitter<ServiceEvents> {
         this.#spawn();
       });
     });
+  }
+
+  #stopped(): AppError {
+    return new AppError('service-stopped', `${this.spec.name} was stopped before it was ready`);
   }
 
   #failed(text: string): AppError {
