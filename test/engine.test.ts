@@ -2,67 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
-import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js';
-import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
-import { connectRpc } from '../src/adapters/sockets/rpc.js';
 import { frameSamples } from '../src/audio/frame.js';
-import type { AudioSinkListener, AudioSourceListener, CardState } from '../src/audio/ports.js';
-import { configSchema } from '../src/config/schema.js';
 import { ManualClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
-import { silentLogger } from '../src/core/logger.js';
-import { startEngine } from '../src/engine/engine.js';
-import type { EngineParts } from '../src/engine/parts.js';
-import { engineNotifications, engineRequests } from '../src/protocol/engine-api.js';
-
-const RATE_HZ = 16_000;
-
-/** Cards that the test moves by hand. */
-function handCards() {
-  const microphone = { listener: null as AudioSourceListener | null, opened: 0, mustRestart: false };
-  const speaker = { listener: null as AudioSinkListener | null };
-  const closed: CardState = { state: 'closed' };
-  const up: CardState = { state: 'up' };
-  const parts: EngineParts = {
-    encoderName: DiscordOpusEncoder.engine,
-    decoderName: WasmOpusDecoder.engine,
-    microphone: ({ device, rateHz }) => ({
-      format: { device, rateHz },
-      get state() {
-        return microphone.listener === null ? closed : up;
-      },
-      get mustRestart() {
-        return microphone.mustRestart;
-      },
-      open: (listener) => {
-        microphone.listener = listener;
-        microphone.opened += 1;
-        listener.stateChanged(up);
-      },
-      close: () => {
-        microphone.listener = null;
-      },
-    }),
-    speaker: ({ device, rateHz }) => ({
-      format: { device, rateHz },
-      get state() {
-        return speaker.listener === null ? closed : up;
-      },
-      open: (listener) => {
-        speaker.listener = listener;
-        listener.stateChanged(up);
-      },
-      close: () => {
-        speaker.listener = null;
-      },
-      delayMs: () => 20,
-      figures: { xruns: 0, starvedFrames: 0 },
-    }),
-    encoder: (options) => new DiscordOpusEncoder(options),
-    decoder: (options) => WasmOpusDecoder.create(options),
-  };
-  return { microphone, speaker, parts };
-}
+import { agreement, RATE_HZ, started } from './support/engine.js';
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   for (let tries = 0; tries < 2_000; tries++) {
@@ -71,47 +14,6 @@ async function until(what: string, holds: () => boolean | Promise<boolean>): Pro
   }
   throw new Error(`it never came to this: ${what}`);
 }
-
-/** An engine with its station's end of the control socket. */
-async function started(dir: string, id: string, clock: ManualClock, firstPort: number) {
-  const cards = handCards();
-  const run = join(dir, id);
-  const ended: string[] = [];
-  const engine = await startEngine({
-    config: configSchema.parse({
-      station: { id, name: id, site: 'home' },
-      board: 'none',
-      audio: { capture: `${id}-microphone`, playback: `${id}-speaker` },
-      rtp: { address: '127.0.0.1', ports: { from: firstPort, to: firstPort + 200 } },
-      mqtt: { url: 'mqtts://127.0.0.1:1', ca: 'none', cert: 'none', key: 'none' },
-      state: run,
-      run,
-    }),
-    clock,
-    logger: silentLogger,
-    parts: cards.parts,
-    endProcess: () => ended.push('ended'),
-  });
-  const told: string[] = [];
-  const connect = () =>
-    connectRpc({
-      path: join(run, 'media.sock'),
-      requests: engineRequests,
-      notifications: engineNotifications,
-      onNotification: (name, params) => told.push(`${name} ${JSON.stringify(params)}`),
-      onClose: () => told.push('closed'),
-      timeoutMs: 5_000,
-    });
-  return { ...cards, engine, station: await connect(), connect, told, ended };
-}
-
-const agreement = {
-  sendPayloadType: 96,
-  receivePayloadType: 96,
-  peerWantsFec: true,
-  packetTimeMs: 20,
-  muted: false,
-} as const;
 
 test('two engines talk: sessions, cards, tones, and nobody talks on when the station is gone', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-engine-'));

@@ -1,5 +1,12 @@
 import { test } from 'tap';
-import { type AudioDescription, answerDirection, negotiate, parseSdp, writeSdp } from '../src/call/sdp.js';
+import {
+  type AudioDescription,
+  answerDirection,
+  type MediaPath,
+  negotiate,
+  parseSdp,
+  writeSdp,
+} from '../src/call/sdp.js';
 import { describedAt } from './support/descriptions.js';
 
 const here = describedAt(40_000);
@@ -79,6 +86,8 @@ test('SDP: written, read back, negotiated', async (t) => {
   );
   t.equal(answer.direction, 'sendonly');
   t.same(negotiate(answer, foreign.value, 20), {
+    path: 'udp',
+    provePath: false,
     remote: { address: '198.51.100.2', port: 9_002 },
     sendPayloadType: 111,
     receivePayloadType: 111,
@@ -88,6 +97,21 @@ test('SDP: written, read back, negotiated', async (t) => {
   });
   t.equal(negotiate(here, { ...there, direction: 'sendonly' }, 20).mayWeSend, false);
   t.equal(negotiate(here, { ...there, packetTimeMs: 3 }, 20).packetTimeMs, 10);
+
+  const ways: [ours: MediaPath[], theirs: MediaPath[] | undefined, path: MediaPath, provePath: boolean][] = [
+    [['udp', 'mqtt'], ['udp', 'mqtt'], 'udp', true],
+    [['udp', 'mqtt'], ['mqtt', 'udp'], 'mqtt', false],
+    [['mqtt'], ['udp', 'mqtt'], 'mqtt', false],
+    [['mqtt'], ['udp'], 'udp', false],
+    [['udp', 'mqtt'], undefined, 'udp', false],
+  ];
+  for (const [ours, theirs, path, provePath] of ways) {
+    const peer = theirs === undefined ? here : { ...here, paths: theirs };
+    t.same(parseSdp(writeSdp(peer)), { ok: true, value: peer });
+    t.match(negotiate({ ...here, paths: ours }, peer, 20), { path, provePath }, `${ours} with ${theirs}`);
+  }
+  const strange = writeSdp({ ...here, paths: ['mqtt'] }).replace('path:mqtt', 'path:pigeon mqtt mqtt');
+  t.match(parseSdp(strange), { ok: true, value: { paths: ['mqtt'] } });
 });
 
 test('SDP: bad input is named and never throws', async (t) => {

@@ -69,9 +69,9 @@ test('a site makes its certificates once, renews them in time, and names a damag
 
   const first = texts();
   await of(['door', 'panel']);
-  const { 'clients/panel.pem': added, ...same } = texts();
+  const { 'clients/panel.pem': added, 'clients/panel--media.pem': ofItsMedia, ...same } = texts();
   t.same(same, first, 'what is there is kept');
-  t.ok(added, 'a new station gets its own');
+  t.ok(added && ofItsMedia, 'a new station gets its own');
 
   await of(['door', 'panel'], 2.5 * YEAR_MS);
   const renewed = texts();
@@ -85,7 +85,7 @@ test('a site makes its certificates once, renews them in time, and names a damag
   await t.rejects(of(['door']), { code: 'pki-damaged', message: /clients\/door\.pem/, remedy: /Remove it/ });
   writeFileSync(join(dir, 'authority.pem'), 'rubbish');
   await t.rejects(of(['door']), { code: 'pki-damaged', message: /authority\.pem/, remedy: /backup/ });
-  await t.rejects(of(['switchboard']), { code: 'config-invalid' });
+  for (const id of ['switchboard', 'door--media']) await t.rejects(of([id]), { code: 'config-invalid' });
 });
 
 test('a taken port is named, and had as soon as it is free', async (t) => {

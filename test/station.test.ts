@@ -83,6 +83,8 @@ test('a press rings, is answered, opens the door, hangs up; hostile messages do 
   const callId = door.call?.callId ?? '';
   t.same(door.engine.started[0], {
     sessionId: callId,
+    path: 'udp',
+    provePath: false,
     remote: { address: '127.0.0.1', port: panel.engine.open.get(callId) },
     sendPayloadType: 96,
     receivePayloadType: 96,

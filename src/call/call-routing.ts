@@ -109,6 +109,14 @@ export class CallRouting {
     return calls.map(({ caller, callee }) => (caller === station ? callee : caller));
   }
 
+  /** The other party of an answered call that `station` is in. */
+  peerOf(callId: string, station: string): string | undefined {
+    const call = this.#calls.get(callId);
+    if (call === undefined || !call.answered || call.expiresAtMs <= this.#clock.nowMs()) return undefined;
+    if (station === call.caller) return call.callee;
+    return station === call.callee ? call.caller : undefined;
+  }
+
   /** @param sender the station that the broker has authenticated; `message.from` is not believed */
   route<M extends RoutedMessage>(sender: string, message: M): RoutingDecision<M> {
     this.#forgetOld();

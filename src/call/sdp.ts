@@ -7,6 +7,9 @@ export interface HostAddress {
   readonly port: number;
 }
 
+/** How speech travels: RTP over UDP (RFC 3550), or the same packets inside MQTT. */
+export type MediaPath = 'udp' | 'mqtt';
+
 export type MediaDirection = 'sendrecv' | 'sendonly' | 'recvonly' | 'inactive';
 
 /** What one end says of its Opus stream (RFC 7587, 6.1 and 7): what it would receive, and what it sends. */
@@ -26,6 +29,8 @@ export interface AudioDescription {
   /** Where this end receives; the first is what c= and m= say, the rest come from a=candidate (RFC 8839), best first. */
   readonly hosts: readonly [HostAddress, ...HostAddress[]];
   readonly direction: MediaDirection;
+  /** What this end can use, the one that it wants first; UDP alone where nothing is said. */
+  readonly paths?: readonly MediaPath[];
   readonly opus: OpusDescription;
   readonly packetTimeMs?: number;
   readonly maxPacketTimeMs?: number;
@@ -59,6 +64,8 @@ const MOST_CHARACTERS = 16_384;
 const MOST_MEDIA_LINES = 8;
 const MOST_CANDIDATES = 16;
 const MOST_UINT32 = 0xffff_ffff;
+/** Ours: `a=x-entryphone-path:udp mqtt` at the audio line. */
+const PATH_ATTRIBUTE = 'x-entryphone-path:';
 
 /** The SDP of an offer, an answer or an update (RFC 8866), lines ended by CR LF. */
 export function writeSdp(description: AudioDescription): string {
@@ -77,6 +84,7 @@ export function writeSdp(description: AudioDescription): string {
     maxptime: description.maxPacketTimeMs,
     rtcpMux: 'rtcp-mux',
     direction: description.direction,
+    invalid: description.paths === undefined ? [] : [{ value: PATH_ATTRIBUTE + description.paths.join(' ') }],
     ssrcs:
       description.ssrc === undefined
         ? undefined
@@ -162,6 +170,7 @@ function describe(session: Fields): SdpResult {
       hosts: [first, ...candidatesOf(audio, first)],
       direction: directionOf(audio.direction ?? session.direction),
       opus,
+      ...optional('paths', pathsOf(audio)),
       ...optional('packetTimeMs', whole(audio.ptime, 120, 3)),
       ...optional('maxPacketTimeMs', whole(audio.maxptime, 120, 3)),
       ...optional('ssrc', ssrc),
@@ -172,6 +181,16 @@ function describe(session: Fields): SdpResult {
       audioAt,
     },
   };
+}
+
+/** Words that are not known are passed over; undefined where none is left. */
+function pathsOf(audio: Fields): readonly MediaPath[] | undefined {
+  const line = list(audio.invalid)
+    .map(({ value }) => String(value))
+    .find((value) => value.startsWith(PATH_ATTRIBUTE));
+  const words = (line ?? '').slice(PATH_ATTRIBUTE.length).split(' ', 8);
+  const paths = [...new Set(words)].filter((word) => word === 'udp' || word === 'mqtt');
+  return paths.length > 0 ? paths : undefined;
 }
 
 function opusOf(audio: Fields): OpusDescription | undefined {
@@ -229,6 +248,9 @@ function directionOf(value: unknown): MediaDirection {
 
 /** How media flows once both ends have described themselves. */
 export interface NegotiatedMedia {
+  readonly path: MediaPath;
+  /** UDP is to be tried, since there is another path to turn to. */
+  readonly provePath: boolean;
   readonly remote: HostAddress;
   /** As the peer numbers Opus, in what we send; as we do, in what we receive. */
   readonly sendPayloadType: number;
@@ -243,7 +265,12 @@ export function negotiate(local: AudioDescription, remote: AudioDescription, pac
   const wanted = Math.min(remote.packetTimeMs ?? packetTimeMs, remote.maxPacketTimeMs ?? 60);
   const sends = (direction: MediaDirection) => direction === 'sendrecv' || direction === 'sendonly';
   const receives = (direction: MediaDirection) => direction === 'sendrecv' || direction === 'recvonly';
+  const [ours, theirs]: (readonly MediaPath[])[] = [local.paths ?? ['udp'], remote.paths ?? ['udp']];
+  const mayUseMqtt = ours?.includes('mqtt') === true && theirs?.includes('mqtt') === true;
+  const path = mayUseMqtt && (ours[0] === 'mqtt' || theirs[0] === 'mqtt') ? 'mqtt' : 'udp';
   return {
+    path,
+    provePath: mayUseMqtt && path === 'udp',
     remote: remote.hosts[0],
     sendPayloadType: remote.opus.payloadType,
     receivePayloadType: local.opus.payloadType,

@@ -165,7 +165,10 @@ function crossFaults(config: Partial<Config>, board: Board | undefined, file: st
       });
     }
   }
-  const { station } = config;
+  const { station, media } = config;
+  if (media?.path === 'mqtt' && media.identity === undefined) {
+    faults.push({ file, path: 'media.identity', text: 'is needed, since media.path is mqtt' });
+  }
   const stations = config.siteHost?.stations;
   if (station !== undefined && 'siteHost' in config) {
     const isHost = station.role === 'site-host';
@@ -196,9 +199,15 @@ function crossFaults(config: Partial<Config>, board: Board | undefined, file: st
 function withAbsolutePaths(config: Config, file: string): Config {
   const absolute = (path: string) => resolve(dirname(file), path);
   const { ca, cert, key } = config.mqtt;
+  const { identity } = config.media;
   return {
     ...config,
     board: absolute(config.board),
+    ...(identity === undefined
+      ? {}
+      : {
+          media: { ...config.media, identity: { cert: absolute(identity.cert), key: absolute(identity.key) } },
+        }),
     mqtt: { ...config.mqtt, ca: absolute(ca), cert: absolute(cert), key: absolute(key) },
     state: absolute(config.state),
     run: absolute(config.run),

@@ -99,6 +99,19 @@ export const configSchema = z.strictObject({
         .prefault({ from: 40_000, to: 40_199 }),
     })
     .describe('RTP and RTCP share one port of this range in each session'),
+  media: z
+    .strictObject({
+      path: z
+        .enum(['auto', 'udp', 'mqtt'])
+        .default('auto')
+        .describe('auto: UDP, and MQTT where UDP turns out to be blocked at the start of a call'),
+      identity: z
+        .strictObject({ cert: z.string().min(1), key: z.string().min(1) })
+        .optional()
+        .describe("certificate of the media process's own MQTT connection; without it there is none"),
+    })
+    .prefault({})
+    .describe('how speech travels'),
   buttons: z.record(id, buttonAction).default({}).describe('what a press of each button of the board does'),
   call: z
     .strictObject({

@@ -82,6 +82,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     listener: {
       heard: (sessionId, afterMs) => server?.notify('session.heard', { sessionId, afterMs }),
       silent: (sessionId, silent) => server?.notify('session.silent', { sessionId, silent }),
+      unreached: (sessionId) => server?.notify('session.unreached', { sessionId, unreached: true }),
       changed: () => sound.capture(sessions.wantMicrophone),
     },
   });
@@ -103,8 +104,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     notifications: engineNotifications,
     handlers: {
       'session.open': ({ sessionId }) => sessions.open(sessionId),
-      'session.start': async ({ sessionId, remote, ...agreement }) => {
-        await sessions.start(sessionId, remote, agreement);
+      'session.start': async ({ sessionId, path, remote, provePath, ...agreement }) => {
+        await sessions.start(sessionId, { path, remote, provePath }, agreement);
         return {};
       },
       'session.close': async ({ sessionId }) => ({ figures: await sessions.close(sessionId) }),

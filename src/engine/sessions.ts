@@ -7,8 +7,11 @@ import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { FrameSource } from '../media/frame-source.js';
 import { MediaSession, type SessionAgreement } from '../media/media-session.js';
-import type { SessionFigures, Transport } from '../protocol/engine-api.js';
+import type { MediaPath, SessionFigures, Transport } from '../protocol/engine-api.js';
+import type { PacketSink } from '../rtp/packet-path.js';
+import { MqttPaths } from './mqtt-paths.js';
 import type { EngineParts } from './parts.js';
+import { PathProbe } from './path-probe.js';
 
 /** A station talks with one far end, and may ring a few. */
 const MOST_SESSIONS = 8;
@@ -17,6 +20,8 @@ const REFUSED_LOG_MS = 10_000;
 export interface SessionsListener {
   heard(sessionId: string, afterMs: number): void;
   silent(sessionId: string, isSilent: boolean): void;
+  /** UDP does not go to the far end and back. */
+  unreached(sessionId: string): void;
   /** What `wantMicrophone` says may have changed, or a source came to or left the mixer. */
   changed(): void;
 }
@@ -34,6 +39,17 @@ export interface SessionsOptions {
 interface OpenSession {
   readonly media: MediaSession;
   readonly port: UdpPort;
+  readonly probe: PathProbe;
+  path: MediaPath;
+  /** What the session sends goes there. */
+  sink: PacketSink;
+}
+
+/** How packets get to the far end. */
+export interface SessionRoute {
+  readonly path: MediaPath;
+  readonly remote: Transport;
+  readonly provePath: boolean;
 }
 
 export interface SessionOffer {
@@ -42,10 +58,11 @@ export interface SessionOffer {
   readonly cname: string;
 }
 
-/** Every session with its UDP port. */
+/** Every session with its UDP port, and with its path inside MQTT where it takes that. */
 export class Sessions {
   readonly #options: SessionsOptions;
   readonly #ports: UdpPortRange;
+  readonly #mqttPaths: MqttPaths;
   /** Random and short-lived, so that it names nobody (RFC 7022, 4.2). */
   readonly #cname = randomBytes(12).toString('base64');
   readonly #sessions = new Map<string, Promise<OpenSession>>();
@@ -59,6 +76,7 @@ export class Sessions {
     this.#options = options;
     const { address, ports } = options.config.rtp;
     this.#ports = new UdpPortRange({ address, from: ports.from, to: ports.to });
+    this.#mqttPaths = new MqttPaths(options);
     this.#logTimer = this.#logLater();
   }
 
@@ -90,24 +108,38 @@ export class Sessions {
     return { local: { ...port.local }, ssrc: media.ssrc, cname: this.#cname };
   }
 
-  /** @throws AppError `session-unknown` */
-  async start(sessionId: string, remote: Transport, agreement: SessionAgreement): Promise<void> {
+  /** Starts a session, or moves it to another path. @throws AppError `session-unknown`, `credentials-missing` */
+  async start(sessionId: string, route: SessionRoute, agreement: SessionAgreement): Promise<void> {
     this.#abandoned.delete(sessionId);
-    const { media, port } = await this.#find(sessionId);
-    port.towards(remote);
+    const session = await this.#find(sessionId);
+    const { media, port, probe } = session;
+    if (route.path === 'mqtt') {
+      probe.stop();
+      if (session.path === 'udp') {
+        session.sink = this.#mqttPaths.open(sessionId, { refused: media.refused, listener: media });
+      }
+    } else {
+      port.towards(route.remote);
+      session.sink = port;
+      await this.#mqttPaths.close(sessionId);
+      if (route.provePath) probe.start();
+    }
+    session.path = route.path;
     media.start(agreement);
     this.#options.listener.changed();
   }
 
   /** Says goodbye, frees the port. @throws AppError `session-unknown` */
   async close(sessionId: string): Promise<SessionFigures> {
-    const { media, port } = await this.#find(sessionId);
-    const figures = media.figures(remoteOf(port));
+    const session = await this.#find(sessionId);
+    const { media, port, probe } = session;
+    const figures = figuresOf(session);
     if (!this.#open.delete(sessionId)) return figures;
     this.#options.mixer.remove(media);
     this.#options.listener.changed();
+    probe.stop();
     media.close();
-    await port.close();
+    await Promise.all([port.close(), this.#mqttPaths.close(sessionId)]);
     this.#sessions.delete(sessionId);
     return figures;
   }
@@ -136,7 +168,7 @@ export class Sessions {
   }
 
   figures(): SessionFigures[] {
-    return [...this.#open.values()].map(({ media, port }) => media.figures(remoteOf(port)));
+    return [...this.#open.values()].map(figuresOf);
   }
 
   async #find(sessionId: string): Promise<OpenSession> {
@@ -148,7 +180,7 @@ export class Sessions {
   async #make(sessionId: string): Promise<OpenSession> {
     const { config, rateHz, parts, clock, mixer, listener } = this.#options;
     const decoder = await parts.decoder({ rateHz });
-    let port: UdpPort | null = null;
+    let session: OpenSession | null = null;
     const media = new MediaSession({
       sessionId,
       ssrc: randomBytes(4).readUInt32BE(),
@@ -161,19 +193,35 @@ export class Sessions {
       decoder,
       playoutDelayMs: config.playout.delayMs,
       listener: {
-        send: (datagram) => port?.send(datagram),
+        send: (datagram) => session?.sink.send(datagram),
         heard: (afterMs) => listener.heard(sessionId, afterMs),
         silent: (isSilent) => listener.silent(sessionId, isSilent),
       },
     });
     try {
-      port = await this.#ports.bind({ clock, refused: media.refused, listener: media });
+      const port = await this.#ports.bind({
+        clock,
+        refused: media.refused,
+        listener: {
+          datagram: (datagram, arrivalMs) => {
+            if (session?.probe.take(datagram) !== true) media.datagram(datagram, arrivalMs);
+          },
+          expects: (datagram) => media.expects(datagram),
+        },
+      });
+      const probe = new PathProbe({
+        clock,
+        remote: () => port.remote,
+        send: (datagram) => port.send(datagram),
+        unreached: () => listener.unreached(sessionId),
+      });
+      session = { media, port, probe, path: 'udp', sink: port };
     } catch (error) {
       media.close();
       throw error;
     }
     mixer.add(media);
-    return { media, port };
+    return session;
   }
 
   /** One line for whatever was refused in the last 10 s, however much it was. */
@@ -188,7 +236,7 @@ export class Sessions {
   }
 }
 
-function remoteOf(port: UdpPort): Transport | null {
+function figuresOf({ media, port, path }: OpenSession): SessionFigures {
   const { remote } = port;
-  return remote === null ? null : { address: remote.address, port: remote.port };
+  return media.figures(remote === null ? null : { address: remote.address, port: remote.port }, path);
 }

@@ -5,7 +5,7 @@ import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { FixedDelayJitterBuffer } from '../playout/fixed-delay.js';
 import type { JitterBuffer } from '../playout/jitter-buffer.js';
-import type { SessionFigures, Transport } from '../protocol/engine-api.js';
+import type { MediaPath, SessionFigures, Transport } from '../protocol/engine-api.js';
 import { RemoteSource } from '../rtp/remote-source.js';
 import { parseRtcp } from '../rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket } from '../rtp/rtp-packet.js';
@@ -196,8 +196,8 @@ export class MediaSession implements FrameSource {
     return this.#isClosed ? null : this.#receiver.pull(nowMs);
   }
 
-  /** @param remote where packets go; only the socket's owner knows */
-  figures(remote: Transport | null): SessionFigures {
+  /** @param remote where packets go by UDP, and `path` how they travel; only the sockets' owner knows */
+  figures(remote: Transport | null, path: MediaPath = 'udp'): SessionFigures {
     const playout = this.#jitterBuffer.figures;
     const statistics = this.#source.statistics;
     return {
@@ -205,6 +205,7 @@ export class MediaSession implements FrameSource {
       ssrc: this.ssrc,
       remoteSsrc: statistics?.ssrc ?? null,
       remote,
+      path,
       sent: this.#sending.packets,
       received: this.#source.received,
       lost: this.#source.lost,

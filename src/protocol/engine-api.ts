@@ -16,6 +16,10 @@ export const transportSchema = z.object({
 });
 export type Transport = z.infer<typeof transportSchema>;
 
+/** How packets travel: UDP, or inside MQTT on the media process's own connection, which is there while a session needs it. */
+export const mediaPath = z.enum(['udp', 'mqtt']);
+export type MediaPath = z.infer<typeof mediaPath>;
+
 /** Takes a UDP port (RTP and RTCP on one, RFC 5761) and an SSRC, so that an offer can name them. */
 export const sessionOpen = {
   params: z.object({ sessionId }),
@@ -25,7 +29,12 @@ export const sessionOpen = {
 export const sessionStart = {
   params: z.object({
     sessionId,
+    /** A running session moves between the paths: SSRC, sequence and figures go on. */
+    path: mediaPath.default('udp'),
+    /** Where the far end is by UDP; of no meaning on the other path. */
     remote: transportSchema,
+    /** On UDP: find out whether it goes both ways, and say `session.unreached` if it does not. */
+    provePath: z.boolean().default(false),
     /** What we send with, from the answer; what we receive with, from our offer. */
     sendPayloadType: z.int().min(0).max(127),
     receivePayloadType: z.int().min(0).max(127),
@@ -51,9 +60,10 @@ export const engineStatus = { params: z.object({}), result: z.lazy(() => engineS
 const count = z.int().min(0);
 export const sessionFigures = z.object({
   sessionId,
+  path: mediaPath,
   ssrc: count,
   remoteSsrc: count.nullable(),
-  /** Where packets go; differs from what the SDP said once a symmetric peer was heard (RFC 4961). */
+  /** Where packets go by UDP; differs from what the SDP said once a symmetric peer was heard (RFC 4961). */
   remote: transportSchema.nullable(),
   sent: count,
   received: count,
@@ -122,4 +132,6 @@ export const engineNotifications = {
   'session.heard': z.object({ sessionId, afterMs: z.number() }),
   /** No packet for 5 s (or again after it). */
   'session.silent': z.object({ sessionId, silent: z.boolean() }),
+  /** UDP does not go to the far end and back, a second after the start that asked for a proof. */
+  'session.unreached': z.object({ sessionId, unreached: z.literal(true) }),
 } as const;

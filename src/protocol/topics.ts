@@ -1,8 +1,15 @@
 /**
- * MQTT topics: `entryphone/v1/{site}/d/{station}/` and then `up/…` (the station writes) or `down/…` (it reads). Two ACL
- * patterns hold the whole of it.
+ * MQTT topics: `entryphone/v1/{site}/d/{station}/` and then `up/…` (the station writes) or `down/…` (it reads). A few lines
+ * of the broker's ACL hold the whole of it.
  */
 export const ID_PATTERN = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
+
+/** Ends the identity of a media process, `{station}--media`, which reads `down/media/+` and writes `up/media/+`, nothing else. */
+export const MEDIA_SUFFIX = '--media';
+
+export function mediaIdentity(station: string): string {
+  return `${station}${MEDIA_SUFFIX}`;
+}
 
 export type Direction = 'up' | 'down';
 

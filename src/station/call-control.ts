@@ -170,6 +170,15 @@ export class CallControl {
     this.#dispatch(line, event);
   }
 
+  /** UDP does not reach the peer: the call goes on inside MQTT, where both ends can (`update`). */
+  unreached(callId: string): void {
+    const line = this.#lines.get(callId);
+    const local = line?.call.local;
+    if (line?.call.state !== 'answered' || local === undefined || local === null) return;
+    this.#logger.info({ callId }, 'UDP does not reach the peer; the call moves into MQTT');
+    line.media.leaveUdp(local);
+  }
+
   heard(callId: string): void {
     const line = this.#lines.get(callId);
     if (line !== undefined) this.#dispatch(line, { on: 'media-heard' });

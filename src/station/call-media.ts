@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { type AudioDescription, answerDirection, negotiate, OPUS_PAYLOAD_TYPE } from '../call/sdp.js';
+import { type AudioDescription, answerDirection, type MediaPath, negotiate, OPUS_PAYLOAD_TYPE } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
@@ -19,6 +19,7 @@ export class CallMedia {
   readonly #onFailed: () => void;
   readonly #sdpSessionId = randomInt(2 ** 47);
   #sdpVersion = 0;
+  #paths: readonly MediaPath[];
   #started: Parameters<EngineClient['startSession']>[0] | undefined;
   #muted = false;
   #chain: Promise<unknown> = Promise.resolve();
@@ -37,6 +38,8 @@ export class CallMedia {
     this.#callId = options.callId;
     this.#logger = options.logger;
     this.#onOpened = options.onOpened;
+    const { path, identity } = this.#config.media;
+    this.#paths = identity === undefined || path === 'udp' ? ['udp'] : path === 'mqtt' ? ['mqtt'] : ['udp', 'mqtt'];
     this.#onFailed = options.onFailed;
   }
 
@@ -58,6 +61,14 @@ export class CallMedia {
   mute(muted: boolean): void {
     this.#muted = muted;
     if (this.#started !== undefined) this.#start(this.#started);
+  }
+
+  /** UDP does not reach the far end: describes our end anew, inside MQTT. Nothing where MQTT is not to be used. */
+  leaveUdp(local: AudioDescription): void {
+    if (!this.#paths.includes('mqtt') || this.#paths[0] === 'mqtt') return;
+    this.#paths = ['mqtt', 'udp'];
+    this.#sdpVersion += 1;
+    this.#onOpened({ ...local, paths: this.#paths, version: this.#sdpVersion });
   }
 
   /** @returns what the session came to; null where nobody knows */
@@ -87,6 +98,7 @@ export class CallMedia {
       sessionId: this.#sdpSessionId,
       version: this.#sdpVersion,
       hosts: [opened.local],
+      paths: this.#paths,
       direction: remote === null ? 'sendrecv' : answerDirection(remote.direction),
       opus: {
         payloadType: remote?.opus.payloadType ?? OPUS_PAYLOAD_TYPE,

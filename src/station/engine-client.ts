@@ -21,6 +21,8 @@ export interface EngineEvents {
   onCapture(open: boolean): void;
   onHeard(sessionId: string, afterMs: number): void;
   onSilent(sessionId: string, silent: boolean): void;
+  /** UDP does not go to the far end and back. */
+  onUnreached(sessionId: string): void;
   /** The media process is gone, and its sessions with it. */
   onLost(): void;
 }
@@ -156,6 +158,7 @@ export class EngineClient {
     if ('open' in params) this.#events.onCapture(params.open);
     else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
+    else if ('unreached' in params) this.#events.onUnreached(params.sessionId);
     else this.#logger.info({ ...params, about: name }, 'a sound card changed');
   }
 

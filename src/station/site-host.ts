@@ -9,6 +9,8 @@ import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { StationStatus } from '../protocol/station-api.js';
+import { mediaIdentity } from '../protocol/topics.js';
+import { MediaSwitch } from './media-switch.js';
 import { Switchboard } from './switchboard.js';
 
 export interface SiteHostOptions {
@@ -29,18 +31,26 @@ export function ensureSiteCredentials(options: Omit<SiteHostOptions, 'logger'>):
   return ensureSitePki({ dir: join(dir, 'pki'), site, stations: Object.keys(stations), addresses, clock });
 }
 
-/** What the site host runs for everybody: the broker and the switchboard. */
+/** What the site host runs for everybody: the broker, the switchboard, and the switch for media inside MQTT. */
 export class SiteHost {
   readonly broker: SiteBroker;
   readonly switchboard: Switchboard;
+  readonly mediaSwitch: MediaSwitch;
   readonly #pki: SitePki;
-  readonly #link: MqttLink;
+  readonly #links: readonly MqttLink[];
 
-  private constructor(parts: { broker: SiteBroker; switchboard: Switchboard; pki: SitePki; link: MqttLink }) {
+  private constructor(parts: {
+    broker: SiteBroker;
+    switchboard: Switchboard;
+    mediaSwitch: MediaSwitch;
+    pki: SitePki;
+    links: readonly MqttLink[];
+  }) {
     this.broker = parts.broker;
     this.switchboard = parts.switchboard;
+    this.mediaSwitch = parts.mediaSwitch;
     this.#pki = parts.pki;
-    this.#link = parts.link;
+    this.#links = parts.links;
   }
 
   /**
@@ -63,12 +73,18 @@ export class SiteHost {
       logger,
     });
     const url = `mqtts://${reachable(listen.address)}:${listen.port}`;
-    const pem = { ca: await readFile(own.ca), cert: await readFile(own.cert), key: await readFile(own.key) };
-    const link = new MqttLink({ url, ...pem, clientId: SWITCHBOARD_ID, clock, logger });
+    const linkOf = async (id: string): Promise<MqttLink> => {
+      const { ca, cert, key } = pki.credentialsOf(id);
+      const pem = { ca: await readFile(ca), cert: await readFile(cert), key: await readFile(key) };
+      return new MqttLink({ url, ...pem, clientId: id, clock, logger });
+    };
+    const links = [await linkOf(SWITCHBOARD_ID), await linkOf(mediaIdentity(SWITCHBOARD_ID))] as const;
     const journalPath = join(dir, 'switchboard.json');
-    const switchboard = new Switchboard({ link, site, stations, journalPath, clock, logger });
-    link.start();
-    return new SiteHost({ broker, switchboard, pki, link });
+    const switchboard = new Switchboard({ link: links[0], site, stations, journalPath, clock, logger });
+    const peerOf = (callId: string, station: string) => switchboard.peerOf(callId, station);
+    const mediaSwitch = new MediaSwitch({ link: links[1], site, peerOf, clock, logger });
+    for (const link of links) link.start();
+    return new SiteHost({ broker, switchboard, mediaSwitch, pki, links });
   }
 
   get caPath(): string {
@@ -86,13 +102,18 @@ export class SiteHost {
     return {
       broker: { running, fault: fault === null ? null : errorText(fault) },
       ...figures,
-      refused: refused as Record<string, number>,
+      refused: {
+        ...(refused as Record<string, number>),
+        ...Object.fromEntries(
+          Object.entries(this.mediaSwitch.refused.all()).map(([fault, count]) => [`media-${fault}`, count ?? 0]),
+        ),
+      },
     };
   }
 
   /** Within a second and a half. */
   async close(): Promise<void> {
-    await this.#link.close();
+    await Promise.all(this.#links.map((link) => link.close()));
     await this.switchboard.settled();
     await this.broker.stop();
   }

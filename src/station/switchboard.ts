@@ -91,6 +91,11 @@ export class Switchboard {
     return { calls: this.#routing.size, routed: this.#routed, refused: this.refused.all() };
   }
 
+  /** The other party of the answered call that the station is in. */
+  peerOf(callId: string, station: string): string | undefined {
+    return this.#routing.peerOf(callId, station);
+  }
+
   /** Resolves when the journal is on disk; close the link first. */
   async settled(): Promise<void> {
     await this.#journal.settled();

@@ -118,6 +118,7 @@ function figures(sessionId: string): SessionFigures {
     ssrc: 1,
     remoteSsrc: null,
     remote: null,
+    path: 'udp',
     sent: 500,
     received: 499,
     lost: 1,

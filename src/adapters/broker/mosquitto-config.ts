@@ -1,4 +1,4 @@
-import { topic } from '../../protocol/topics.js';
+import { mediaIdentity, topic } from '../../protocol/topics.js';
 
 export interface BrokerPaths {
   readonly ca: string;
@@ -51,14 +51,19 @@ export function mosquittoConfig(listen: { address: string; port: number }, paths
 }
 
 /**
- * Two lines a station: it reads its own `down/#` and writes its own `up/#`. By name and not by `%u`, so that a station that
- * was taken out of the directory is shut out though its certificate is still good.
+ * A station reads its own `down/#` and writes its own `up/#`, but for the media there, which is its media process's alone. By
+ * name and not by `%u`, so that a station that was taken out of the directory is shut out though its certificate is good.
  */
 export function mosquittoAcl(site: string, stations: readonly string[], switchboard: string): string {
   const lines = (user: string, station: string, read: 'up' | 'down', write: 'up' | 'down'): string[] => [
     `user ${user}`,
+    `topic deny ${topic(site, station, read, 'media/#')}`,
+    `topic deny ${topic(site, station, write, 'media/#')}`,
     `topic read ${topic(site, station, read, '#')}`,
     `topic write ${topic(site, station, write, '#')}`,
+    `user ${mediaIdentity(user)}`,
+    `topic read ${topic(site, station, read, 'media/+')}`,
+    `topic write ${topic(site, station, write, 'media/+')}`,
   ];
   return `${[
     ...lines(switchboard, '+', 'up', 'down'),

@@ -1,11 +1,12 @@
-import { connect, type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt';
+import { connect, type IPublishPacket, type MqttClient } from 'mqtt';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
 import { Counters } from '../../core/counters.js';
 import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
-import { endClient, ownClientId } from './client.js';
+import { type ClientIdentity, clientOptions, endClient, MOST_BODY_BYTES, ownClientId } from './client.js';
 import { isProtocolRefusal, linkFault } from './link-fault.js';
+import { RoundTrip } from './round-trip.js';
 import { type SendPriority, SendQueue, type Waiting } from './send-queue.js';
 import { isTopicName, matchesFilter } from './topic-filter.js';
 
@@ -40,16 +41,10 @@ export interface Publication {
   readonly expiryS?: number;
 }
 
-export interface MqttLinkOptions {
+export interface MqttLinkOptions extends ClientIdentity {
   /** `mqtts://host:port` (`mqtt://` for a broker without TLS). */
   readonly url: string;
-  /** PEM: the authority that the broker must show, and our own certificate and key. */
-  readonly ca?: string | Buffer;
-  readonly cert?: string | Buffer;
-  readonly key?: string | Buffer;
   readonly clientId: string;
-  /** Retained, QoS 1; published by the broker when the link is lost, and by `close()`. */
-  readonly will?: { readonly topic: string; readonly body: string };
   readonly clock: Clock;
   readonly logger: Logger;
   readonly backoff?: { readonly firstMs: number; readonly mostMs: number };
@@ -57,8 +52,6 @@ export interface MqttLinkOptions {
   readonly mostWaiting?: number;
 }
 
-const MOST_BODY_BYTES = 65_536;
-const KEEPALIVE_S = 10;
 /** A connection that lived so long starts the backoff afresh. */
 const STABLE_AFTER_MS = 5_000;
 /** Unacknowledged messages at which each priority must wait: the last places are kept for what is more urgent. */
@@ -94,6 +87,7 @@ export class MqttLink {
   readonly #clientId: string;
   readonly #backoff: Backoff;
   readonly #queue: SendQueue<Outgoing>;
+  readonly #roundTrip: RoundTrip;
   readonly #inFlight = new Set<Outgoing>();
   readonly #subscriptions: { filter: string; listener: (message: LinkMessage) => void }[] = [];
   readonly #stateListeners: ((state: LinkState) => void)[] = [];
@@ -117,6 +111,7 @@ export class MqttLink {
     this.#clientId = ownClientId(options.clientId, options.key);
     this.#logger = options.logger.child({ broker: this.#broker });
     this.#backoff = new Backoff(options.backoff ?? { firstMs: 250, mostMs: 10_000 });
+    this.#roundTrip = new RoundTrip(options.clock);
     this.#queue = new SendQueue({ mostMessages: options.mostWaiting ?? 1_000, mostBytes: 4 * 1024 * 1024 });
   }
 
@@ -185,6 +180,23 @@ export class MqttLink {
     });
   }
 
+  /** To the broker and back, as measured last; null before. */
+  get roundTripMs(): number | null {
+    return this.#roundTrip.lastMs;
+  }
+
+  /**
+   * For media: QoS 0, at once and past the queue. @returns false where it was not sent: there is no connection, or what was
+   * sent of late is still on its way (see `RoundTrip`), so that nothing piles up where nobody can take it back.
+   */
+  sendNow(topic: string, body: Uint8Array): boolean {
+    const client = this.#client;
+    if (client === null || !this.#state.connected || this.#roundTrip.isStalled) return false;
+    client.publish(topic, Buffer.from(body.buffer, body.byteOffset, body.byteLength), { qos: 0 });
+    this.#roundTrip.measure(client);
+    return true;
+  }
+
   /** Says the will, where there is one, and disconnects. What still waits is rejected with `link-closed`. */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -211,28 +223,11 @@ export class MqttLink {
   #connect(): void {
     this.#retry = null;
     const protocolVersion = this.#only311 ? 4 : this.#tryNext;
-    const { url, ca, cert, key, will } = this.#options;
-    const options: IClientOptions = {
-      clientId: this.#clientId,
-      protocolVersion,
-      clean: true,
-      keepalive: KEEPALIVE_S,
-      connectTimeout: 5_000,
-      reconnectPeriod: 0,
-      resubscribe: false,
-      queueQoSZero: false,
-      ...(ca === undefined ? {} : { ca }),
-      ...(cert === undefined ? {} : { cert }),
-      ...(key === undefined ? {} : { key }),
-      ...(protocolVersion === 5 ? { properties: { receiveMaximum: 64, maximumPacketSize: 2 * MOST_BODY_BYTES } } : {}),
-      ...(will === undefined
-        ? {}
-        : { will: { topic: will.topic, payload: Buffer.from(will.body), qos: 1, retain: true } }),
-    };
-    const client = connect(url, options);
+    const client = connect(this.#options.url, clientOptions(this.#clientId, protocolVersion, this.#options));
     let failure: unknown;
     let welcomed = false;
     this.#client = client;
+    this.#roundTrip.watch(client);
     client.on('error', (error) => {
       failure ??= error;
       if (!client.connected) client.stream.destroy();

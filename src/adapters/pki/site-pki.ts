@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../../core/clock.js';
 import { AppError } from '../../core/errors.js';
+import { MEDIA_SUFFIX, mediaIdentity } from '../../protocol/topics.js';
 import { type Identity, makeAuthority, makeLeaf, type Subject } from './certificate.js';
 import { createDurably, writeDurably } from './durable-file.js';
 
@@ -20,7 +21,7 @@ export interface Credentials {
 export interface SitePki {
   readonly caPath: string;
   readonly server: Credentials;
-  /** Of a station of the directory, or of `switchboard`. @throws AppError `unknown-station` */
+  /** Of a station of the directory or of `switchboard`, or of the media identity of either. @throws AppError `unknown-station` */
   credentialsOf(id: string): Credentials;
 }
 
@@ -42,14 +43,11 @@ export async function ensureSitePki(options: {
   clock?: Clock;
 }): Promise<SitePki> {
   const { dir, site, stations } = options;
-  if (stations.includes(SWITCHBOARD_ID)) {
-    throw new AppError(
-      'config-invalid',
-      `A station can't have the id "${SWITCHBOARD_ID}": the directory itself has it`,
-      {
-        remedy: 'Give the station another id.',
-      },
-    );
+  const reserved = stations.find((id) => id === SWITCHBOARD_ID || id.endsWith(MEDIA_SUFFIX));
+  if (reserved !== undefined) {
+    throw new AppError('config-invalid', `A station can't have the id "${reserved}": the site itself has it`, {
+      remedy: 'Give the station another id.',
+    });
   }
   const nowMs = (options.clock ?? systemClock).wallMs();
   const authority = await ensureAuthority(join(dir, 'authority.pem'), site, nowMs);
@@ -67,7 +65,7 @@ export async function ensureSitePki(options: {
   const addresses = [...new Set(['localhost', '127.0.0.1', '::1', ...options.addresses])];
   const server = await ensure(join(dir, 'server.pem'), { commonName: `broker of ${site}`, use: 'server', addresses });
   const clients = new Map<string, Credentials>();
-  for (const id of [SWITCHBOARD_ID, ...stations]) {
+  for (const id of [SWITCHBOARD_ID, ...stations].flatMap((one) => [one, mediaIdentity(one)])) {
     clients.set(id, await ensure(join(dir, 'clients', `${id}.pem`), { commonName: id, use: 'client' }));
   }
   return {

@@ -3,6 +3,7 @@ import { isIPv6 } from 'node:net';
 import type { Clock } from '../../core/clock.js';
 import type { Counters } from '../../core/counters.js';
 import { AppError } from '../../core/errors.js';
+import type { PacketListener, PacketPath } from '../../rtp/packet-path.js';
 import { SymmetricRemote, type UdpAddress } from './symmetric-remote.js';
 
 /**
@@ -13,18 +14,12 @@ const RECEIVE_BUFFER_BYTES = 256 * 1024;
 /** A path of 1,500 bytes carries no more, and nobody needs more. */
 const MOST_DATAGRAM_BYTES = 2_048;
 
-export interface UdpPortListener {
-  /** From the far end. The datagram is the listener's to keep. */
-  datagram(datagram: Uint8Array, arrivalMs: number): void;
-  /** Whether a datagram from elsewhere is what the session waits for; see `SymmetricRemote`. */
-  expects(datagram: Uint8Array): boolean;
-}
-
 export interface UdpPortOptions {
   readonly clock: Clock;
   /** `foreign-address`, `before-start`, `datagram-too-large`, and the system's codes when sending fails (`send-ENETUNREACH`). */
   readonly refused: Counters<string>;
-  readonly listener: UdpPortListener;
+  /** Asked by `SymmetricRemote` whether what comes from elsewhere is expected. */
+  readonly listener: PacketListener;
 }
 
 /** The ports of one address that sessions take in turn: one that was just freed is taken last, as strays may still come to it. */
@@ -56,12 +51,12 @@ export class UdpPortRange {
 }
 
 /** One session's UDP socket: RTP and RTCP on one port (RFC 5761), symmetric (RFC 4961). Nothing of it throws. */
-export class UdpPort {
+export class UdpPort implements PacketPath {
   readonly local: UdpAddress;
   readonly #socket: Socket;
   readonly #clock: Clock;
   readonly #refused: Counters<string>;
-  readonly #listener: UdpPortListener;
+  readonly #listener: PacketListener;
   readonly #remote = new SymmetricRemote();
   readonly #sent = (error: Error | null): void => {
     if (error !== null) this.#refused.count(`send-${(error as NodeJS.ErrnoException).code ?? 'failed'}`);

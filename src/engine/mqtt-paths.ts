@@ -1,0 +1,82 @@
+import { readFileSync } from 'node:fs';
+import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import { MqttPacketPath } from '../adapters/mqtt/mqtt-packet-path.js';
+import type { Config } from '../config/schema.js';
+import type { Clock } from '../core/clock.js';
+import type { Counters } from '../core/counters.js';
+import { AppError } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import { mediaIdentity, parseTopic, topic } from '../protocol/topics.js';
+import type { PacketListener } from '../rtp/packet-path.js';
+
+/** The media process's own connection to the broker: there while a session needs it. */
+export class MqttPaths {
+  readonly #config: Config;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #paths = new Map<string, MqttPacketPath>();
+  #link: MqttLink | null = null;
+
+  constructor(options: { config: Config; clock: Clock; logger: Logger }) {
+    this.#config = options.config;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+  }
+
+  /** A path to the far end of the session. @throws AppError `credentials-missing` */
+  open(sessionId: string, options: { refused: Counters<string>; listener: PacketListener }): MqttPacketPath {
+    this.#link ??= this.#connect();
+    const { site, id } = this.#config.station;
+    const upTopic = topic(site, id, 'up', `media/${sessionId}`);
+    const path = new MqttPacketPath({ link: this.#link, topic: upTopic, clock: this.#clock, ...options });
+    this.#paths.set(sessionId, path);
+    return path;
+  }
+
+  /** What was sent still leaves; the last one takes the connection with it. */
+  async close(sessionId: string): Promise<void> {
+    const path = this.#paths.get(sessionId);
+    if (path === undefined) return;
+    this.#paths.delete(sessionId);
+    await path.close();
+    if (this.#paths.size > 0) return;
+    const link = this.#link;
+    this.#link = null;
+    await link?.close();
+  }
+
+  #connect(): MqttLink {
+    const { media, mqtt, station } = this.#config;
+    const link = new MqttLink({
+      url: mqtt.url,
+      ca: readPem(mqtt.ca),
+      cert: readPem(media.identity?.cert),
+      key: readPem(media.identity?.key),
+      clientId: mediaIdentity(station.id),
+      clock: this.#clock,
+      logger: this.#logger,
+      backoff: { firstMs: 100, mostMs: 2_000 },
+    });
+    link.subscribe(topic(station.site, station.id, 'down', 'media/+'), ({ topic: name, body, receivedAtMs }) => {
+      const sessionId = parseTopic(name)?.path.slice('media/'.length) ?? '';
+      this.#paths.get(sessionId)?.message(body, receivedAtMs);
+    });
+    link.start();
+    return link;
+  }
+}
+
+function readPem(path: string | undefined): Buffer {
+  try {
+    if (path !== undefined) return readFileSync(path);
+  } catch (error) {
+    throw missing(`${path} can't be read (${(error as NodeJS.ErrnoException).code})`);
+  }
+  throw missing('media.identity is not set');
+}
+
+function missing(text: string): AppError {
+  return new AppError('credentials-missing', `The media process has no certificate for MQTT: ${text}`, {
+    remedy: "The site host makes it beside the station's own, as {station}--media.pem",
+  });
+}

@@ -1,0 +1,76 @@
+import type { LinkMessage, MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import type { Clock } from '../core/clock.js';
+import { Counters } from '../core/counters.js';
+import type { Logger } from '../core/logger.js';
+import { RateLimit } from '../core/rate-limit.js';
+import { parseTopic, topic } from '../protocol/topics.js';
+
+export type MediaRefusal = 'foreign-topic' | 'retained' | 'oversized' | 'flood' | 'no-live-call' | 'not-forwarded';
+
+const MOST_BODY_BYTES = 16_384;
+/** Messages of one station in a second: a station in a call sends some 50. */
+const MOST_PER_SECOND = 200;
+
+/**
+ * Moves what a station writes to `up/media/{callId}` to the `down/media/{callId}` of the other party of that call, once it is
+ * answered and for as long as it lives. The packets inside are not looked at, and nothing is kept: what can't be sent at
+ * once is dropped.
+ */
+export class MediaSwitch {
+  /** What was not moved, by why. */
+  readonly refused = new Counters<MediaRefusal>();
+  readonly #link: MqttLink;
+  readonly #site: string;
+  readonly #peerOf: (callId: string, station: string) => string | undefined;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #warnings: RateLimit;
+  readonly #floods = new Map<string, RateLimit>();
+
+  /** @param options.link under the switchboard's media identity; to be started by its owner */
+  constructor(options: {
+    link: MqttLink;
+    site: string;
+    peerOf: (callId: string, station: string) => string | undefined;
+    clock: Clock;
+    logger: Logger;
+  }) {
+    this.#link = options.link;
+    this.#site = options.site;
+    this.#peerOf = options.peerOf;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#warnings = new RateLimit({ most: 2, perMs: 10_000, clock: options.clock });
+    this.#link.subscribe(topic(this.#site, '+', 'up', 'media/+'), (message) => {
+      const fault = this.#move(message);
+      if (fault !== null) this.#refuse(fault, message.topic);
+    });
+  }
+
+  #move({ topic: name, body, retained }: LinkMessage): MediaRefusal | null {
+    const address = parseTopic(name);
+    if (address === undefined || address.site !== this.#site) return 'foreign-topic';
+    if (retained) return 'retained';
+    if (body.byteLength > MOST_BODY_BYTES) return 'oversized';
+    const callId = address.path.slice('media/'.length);
+    const peer = this.#peerOf(callId, address.station);
+    if (peer === undefined) return 'no-live-call';
+    if (this.#floodOf(address.station).admit() === undefined) return 'flood';
+    return this.#link.sendNow(topic(this.#site, peer, 'down', address.path), body) ? null : 'not-forwarded';
+  }
+
+  #floodOf(station: string): RateLimit {
+    let flood = this.#floods.get(station);
+    if (flood === undefined) {
+      flood = new RateLimit({ most: MOST_PER_SECOND, perMs: 1_000, clock: this.#clock });
+      this.#floods.set(station, flood);
+    }
+    return flood;
+  }
+
+  #refuse(fault: MediaRefusal, name: string): void {
+    this.refused.count(fault);
+    const held = this.#warnings.admit();
+    if (held !== undefined) this.#logger.warn({ fault, topic: name.slice(0, 200), held }, 'media was not moved');
+  }
+}

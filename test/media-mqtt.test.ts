@@ -1,0 +1,256 @@
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Test, test } from 'tap';
+import { MqttPacketPath } from '../src/adapters/mqtt/mqtt-packet-path.js';
+import { frameSamples } from '../src/audio/frame.js';
+import { ManualClock } from '../src/core/clock.js';
+import { Counters } from '../src/core/counters.js';
+import { topic } from '../src/protocol/topics.js';
+import { framePackets } from '../src/rtp/framing.js';
+import { isStun, parseStunBinding, writeStunRequest, writeStunResponse } from '../src/rtp/stun.js';
+import { agreement, RATE_HZ, started } from './support/engine.js';
+import { seededRandom } from './support/random.js';
+import { Site, until } from './support/site.js';
+import { TcpFront } from './support/tcp-front.js';
+
+const CALL = 'call-0001';
+const up = (station: string, path: string): string => topic('home', station, 'up', path);
+const down = (station: string, path: string): string => topic('home', station, 'down', path);
+
+async function someSite(t: Test): Promise<Site> {
+  const site = await Site.start();
+  t.teardown(() => site.stop());
+  return site;
+}
+
+/** Door and panel are in an answered call, as the switchboard sees it. */
+async function inCall(site: Site): Promise<void> {
+  const [door, panel] = [
+    await site.connected('door', [down('door', 'call/+')]),
+    await site.connected('panel', [down('panel', 'call/+')]),
+  ];
+  const presence = JSON.stringify({ v: 1, id: 'boot-0001', online: true, release: 'test', at: 0 });
+  await panel.link.publish({
+    topic: up('panel', 'presence'),
+    body: presence,
+    retained: true,
+    qos: 1,
+    priority: 'call',
+  });
+  const say = (from: typeof door, station: string, content: object): Promise<void> => {
+    const message = { v: 1, id: 'message-1', seq: 0, callId: CALL, from: station, to: 'panel', sdp: 'v=0', ...content };
+    return from.link.publish({
+      topic: up(station, `call/${CALL}`),
+      body: JSON.stringify(message),
+      qos: 1,
+      priority: 'call',
+    });
+  };
+  await say(door, 'door', { type: 'invite', fromName: 'Door', ringMs: 30_000 });
+  await until(() => panel.heard.length > 0);
+  await say(panel, 'panel', { type: 'answer' });
+  await until(() => door.heard.length > 0);
+}
+
+test('STUN Binding requests and responses (RFC 8489); anything else is refused, nothing throws', async (t) => {
+  const transaction = Buffer.from('b7e7a701bc34d686fa87dfae', 'hex');
+  const request = writeStunRequest(transaction);
+  t.same(parseStunBinding(request), { kind: 'request', transaction });
+  // The mapped addresses of RFC 5769, 2.2 and 2.3.
+  const mapped = (address: string) =>
+    writeStunResponse(transaction, { address, port: 32_853 }).subarray(20).toString('hex');
+  t.equal(mapped('192.0.2.1'), '002000080001a147e112a643');
+  t.equal(mapped('2001:db8:1234:5678:11:2233:4455:6677'), '002000140002a1470113a9faa5d3f179bc25f4b5bed2b9d9');
+  const response = writeStunResponse(transaction, { address: '::ffff:192.0.2.1', port: 9 });
+  t.same(parseStunBinding(response), { kind: 'response', transaction });
+  t.notOk(isStun(Buffer.from([0x80, 96, ...new Array(30).fill(0)])), 'RTP is none');
+  const random = seededRandom(8_489);
+  for (let round = 0; round < 3_000; round++) {
+    const bad = Buffer.from(round % 2 === 0 ? request : response);
+    bad[Math.floor(random() * bad.length)] = Math.floor(random() * 256);
+    const cut = bad.subarray(0, Math.floor(random() * (bad.length + 1)));
+    if (cut.length < bad.length && parseStunBinding(cut) !== null) t.fail(`round ${round}`);
+  }
+});
+
+test('where UDP is blocked two engines talk inside MQTT, in the same session', async (t) => {
+  const site = await someSite(t);
+  await inCall(site);
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-media-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const clock = new ManualClock();
+  const engineOf = (id: string, firstPort: number) => {
+    const { ca, cert, key } = site.host.credentialsOf(`${id}--media`);
+    return started(dir, id, clock, firstPort, {
+      mqtt: { url: `mqtts://127.0.0.1:${site.port}`, ca, cert: 'none', key: 'none' },
+      media: { identity: { cert, key } },
+    });
+  };
+  const [door, panel] = [await engineOf('door', 42_600), await engineOf('panel', 42_900)];
+  t.teardown(() => Promise.all([door.engine.close(), panel.engine.close()]));
+  // Somebody who takes packets and never answers, as a firewall does.
+  const blocked = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(blocked, 'listening');
+  t.teardown(() => blocked.close());
+  const nowhere = { address: '127.0.0.1', port: blocked.address().port };
+  const both = [door, panel];
+  const sessionId = CALL;
+  const start = (one: typeof door, more: object) =>
+    one.station.call('session.start', { sessionId, remote: nowhere, ...agreement, ...more });
+  const figures = async (one: typeof door) => (await one.station.call('engine.status', {})).sessions[0];
+  const talk = async (frames: number) => {
+    for (let i = 0; i < frames; i++) {
+      clock.advance(10);
+      for (const { microphone } of both) {
+        const samples = Int16Array.from(
+          { length: frameSamples(RATE_HZ) },
+          (_, k) => 8_000 * Math.sin(0.2 * (i * 160 + k)),
+        );
+        microphone.listener?.frame({ samples, rateHz: RATE_HZ, capturedAtMs: clock.nowMs() });
+      }
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  };
+
+  for (const one of both) {
+    await one.station.call('session.open', { sessionId });
+    await start(one, { path: 'udp', provePath: true });
+  }
+  await talk(120);
+  const unreached = `session.unreached ${JSON.stringify({ sessionId, unreached: true })}`;
+  await until(() => both.every(({ told }) => told.includes(unreached)));
+  const [before] = [await figures(door)];
+  t.match(before, { path: 'udp', received: 0 });
+
+  for (const one of both) await start(one, { path: 'mqtt' });
+  await until(() => {
+    clock.advance(20);
+    return site.host.broker.state.running;
+  });
+  for (const one of both) {
+    while (((await figures(one))?.received ?? 0) < 50) await talk(10);
+    t.match(await figures(one), { path: 'mqtt', ssrc: one === door ? before?.ssrc : Number, refused: {} });
+  }
+  t.ok(((await figures(door))?.sent ?? 0) > (before?.sent ?? 0), 'the figures go on');
+  const refusedAtSwitch = site.host.mediaSwitch.refused.all();
+  t.same(refusedAtSwitch, {}, 'the switch moved all of it');
+
+  const offers = await Promise.all(both.map(({ station }) => station.call('session.open', { sessionId })));
+  const receivedBefore = (await figures(panel))?.received ?? 0;
+  await start(door, { path: 'udp', provePath: true, remote: offers[1]?.local });
+  await start(panel, { path: 'udp', provePath: true, remote: offers[0]?.local });
+  for (const { told } of both) told.length = 0;
+  await talk(150);
+  await until(async () => ((await figures(panel))?.received ?? 0) > receivedBefore + 40);
+  t.match(await figures(panel), { path: 'udp', lost: Number });
+  t.notOk(
+    both.some(({ told }) => told.includes(unreached)),
+    'UDP that goes both ways is proved',
+  );
+});
+
+test('when TCP stalls the oldest packets go, counted, and the delay is bounded afterwards', async (t) => {
+  const site = await someSite(t);
+  const front = await TcpFront.start(site.port);
+  t.teardown(() => front.close());
+  const clock = new ManualClock();
+  const { link } = site.link('door--media', [], { port: front.port, clock });
+  link.start();
+  const far = await site.connected('switchboard--media');
+  const agesMs: number[] = [];
+  const ignore = { refused: new Counters<string>(), clock, topic: '' };
+  const listener = {
+    datagram: (datagram: Uint8Array) => agesMs.push(clock.nowMs() - Buffer.from(datagram).readUInt32BE(0)),
+    expects: () => true,
+  };
+  const arriving = new MqttPacketPath({ ...ignore, link: far.link, listener });
+  far.link.subscribe(up('door', 'media/+'), ({ body }) => arriving.message(body, 0));
+  const refused = new Counters<string>();
+  const path = new MqttPacketPath({
+    link,
+    topic: up('door', `media/${CALL}`),
+    clock,
+    refused,
+    listener: { datagram: () => {}, expects: () => true },
+  });
+  await until(() => link.state.connected);
+  const say = () => {
+    const datagram = Buffer.alloc(80);
+    datagram.writeUInt32BE(clock.nowMs(), 0);
+    path.send(datagram);
+    clock.advance(20);
+  };
+  /** A packet that was just said has come: all that was under way has, too. */
+  const caughtUp = () =>
+    until(() => {
+      say();
+      return (agesMs.at(-1) ?? Infinity) <= 100;
+    });
+  await caughtUp();
+  t.same(refused.all(), {});
+
+  front.stall();
+  for (let i = 0; i < 500; i++) {
+    say();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const dropped = refused.get('stalled');
+  t.ok(dropped >= 450, `${dropped} of 500 were dropped: those of the last second at most are still to come`);
+  agesMs.length = 0;
+  front.release();
+  await caughtUp();
+  t.ok(agesMs.length > 1, 'what was in the sockets and what waited came first');
+  t.ok(agesMs.filter((ageMs) => ageMs > 1_000).length < 50);
+  await path.close();
+});
+
+test('media identities reach media topics alone, and media is theirs alone: proved by delivery', async (t) => {
+  const site = await someSite(t);
+  await inCall(site);
+  const switchboard = await site.connected('switchboard', ['entryphone/#'], { clientId: 'witness' });
+  const mediaBoard = await site.connected('switchboard--media', ['entryphone/#'], { clientId: 'media-witness' });
+  const panel = await site.connected('panel', ['entryphone/#'], { clientId: 'panel-2' });
+  const panelMedia = await site.connected('panel--media', ['entryphone/#']);
+  const { link: door } = await site.connected('door', [], { clientId: 'door-2' });
+  const { link: doorMedia } = await site.connected('door--media');
+  const message = framePackets([Buffer.alloc(20, 0x80)]);
+  const quietly = (link: typeof door, name: string) =>
+    link.publish({ topic: name, body: message, qos: 1, priority: 'call' }).catch(() => {});
+
+  for (const [link, names] of [
+    [door, [up('door', `media/${CALL}`), down('panel', `media/${CALL}`), up('panel', `media/${CALL}`)]],
+    [
+      doorMedia,
+      [
+        up('door', 'call/call-0002'),
+        up('door', 'presence'),
+        up('panel', `media/${CALL}`),
+        down('panel', `media/${CALL}`),
+      ],
+    ],
+    [switchboard.link, [down('panel', `media/${CALL}`)]],
+  ] as const) {
+    for (const name of names) await quietly(link, name);
+  }
+  for (const session of ['call-0009', 'call-0008']) doorMedia.sendNow(up('door', `media/${session}`), message);
+  doorMedia.sendNow(up('door', `media/${CALL}`), message);
+  await until(() => panelMedia.heard.length > 0);
+  // Acknowledged and delivered in order: what was to come before would have come.
+  await door.publish({ topic: up('door', 'evt/last'), body: '{}', qos: 1, priority: 'call' });
+  await until(() => switchboard.heard.some(({ topic: name }) => name.endsWith('evt/last')));
+  const media = (heard: typeof panel.heard) => heard.map((one) => one.topic).filter((name) => name.includes('/media/'));
+  t.same(media(panelMedia.heard), [down('panel', `media/${CALL}`)], 'one message, of the live call');
+  t.same(panelMedia.heard.length, 1, 'and nothing but media');
+  t.same(media(panel.heard), [], 'the station process hears no media');
+  t.same(media(switchboard.heard), [], 'nor does the switchboard');
+  t.same(
+    [...new Set(mediaBoard.heard.map((one) => one.topic))].sort(),
+    [CALL, 'call-0008', 'call-0009'].map((session) => up('door', `media/${session}`)),
+    'the switch hears what the media identity sent, and nothing in its name',
+  );
+  t.notOk(switchboard.heard.some(({ topic: name }) => name === up('door', 'call/call-0002')));
+  t.same(site.host.mediaSwitch.refused.all(), { 'no-live-call': 2 });
+});
