@@ -8,6 +8,9 @@ root=$PWD
 tools=$root/.toolchain
 groups="run ${*:-}"
 mkdir -p "$tools/bin" "$tools/stamps"
+# npm's own settings (a mirror, a proxy, a certificate) belong to the machine's Node.js: what fetches runs under that.
+machine_path=$(printf '%s' "$PATH" | sed "s|$tools/bin:||g")
+PATH=$machine_path
 
 say() { printf '%s\n' "setup: $*" >&2; }
 step=start
@@ -74,8 +77,6 @@ if ! { [ -x "$tools/bin/node" ] && fits "$tools/bin/node"; }; then
     fits "$tools/bin/node" || { remedy='check that the npm registry can be reached (npm ping); only x86-64 and arm64 are supported'; say 'the pinned Node.js was not brought'; exit 1; }
   fi
 fi
-# npm's own settings (a mirror, a proxy, a certificate) belong to the machine's Node.js: what fetches runs under that.
-machine_path=$PATH
 PATH=$tools/bin:$PATH
 export PATH
 
