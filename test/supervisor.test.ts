@@ -66,6 +66,16 @@ test('a process that stops turning (SIGSTOP) counts as hung', async (t) => {
   t.equal(await new Promise<string>((done) => service.once('exited', done)), 'SIGKILL');
 });
 
+test('a supervisor that was away itself does not take its processes for hung', async (t) => {
+  const { service } = serviceOf(t, 'works', { watchdogMs: 400 });
+  await service.start();
+  const pid = service.pid;
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  t.equal(service.pid, pid);
+  t.equal(service.restarts, 0);
+});
+
 test('a start that never gets ready fails, and nothing is left', async (t) => {
   const { service } = serviceOf(t, 'never-ready', { startTimeoutMs: 400 });
   await t.rejects(service.start(), { code: 'service-failed', message: /not ready within 400 ms/ });

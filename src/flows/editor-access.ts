@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { createDurably } from '../adapters/pki/durable-file.js';
 import { AppError } from '../core/errors.js';
-
-export const EDITOR_USER = 'installer';
+import { EDITOR_USER } from '../protocol/flows-api.js';
 
 /** 128 bits of salt, and work factors as OWASP's password storage sheet has them for scrypt: 16 MiB, some 50 ms. */
 const WORK = { N: 2 ** 14, r: 8, p: 5 } as const;

@@ -15,8 +15,9 @@ import {
 } from './scenario.js';
 import { similarity } from './similarity.js';
 import type { Site } from './site.js';
-import type { StationId } from './site-config.js';
+import { STATIONS, type StationId } from './site-config.js';
 import { buttonLine } from './site-control.js';
+import { type FlowsStatus, flowsAre, flowsStatus } from './site-flows.js';
 import { DeviceRecorder, feedRecording, type Heard, type SampleTimes } from './sound-device.js';
 import { LAB_RATE_HZ, type LabSpeech, labSpeech } from './speech.js';
 
@@ -62,6 +63,8 @@ export interface CallResult {
 const LEAST_SIMILARITY = 0.9;
 const MOST_CONTROL = 0.5;
 const PULSE_TOLERANCE = 0.2;
+/** From `running` until the nodes have their connections. */
+const FLOWS_SETTLE_MS = 1_500;
 /** A bell is heard when the indoor speaker plays something above -50 dB full scale. */
 const AUDIBLE = 32_768 * 10 ** (-50 / 20);
 
@@ -70,15 +73,20 @@ const AUDIBLE = 32_768 * 10 ** (-50 / 20);
  * Whatever fails is named in `failed`; nothing is thrown but what keeps the site from starting.
  */
 export async function runCallScenario(
-  context: ScenarioContext & { readonly seconds?: number; readonly site?: Site },
+  context: ScenarioContext & { readonly seconds?: number; readonly site?: Site; readonly flows?: boolean },
 ): Promise<CallResult> {
   const seconds = context.seconds ?? 10;
   const speech = await labSpeech(seconds);
-  const site = context.site ?? (await startScenarioSite(context));
+  const withFlows = context.flows ?? false;
+  const site = context.site ?? (await startScenarioSite(context, { flows: withFlows }));
   try {
     const watches = await watchBoth(site);
     try {
-      return await converse(context, site, watches, speech, seconds);
+      if (withFlows) await flowsTakePresses(watches);
+      const result = await converse(context, site, watches, speech, seconds);
+      if (!withFlows) return result;
+      const failed = [...result.failed, ...(await pressesNotTaken(watches))];
+      return { ...result, ok: failed.length === 0, failed };
     } finally {
       watches.door.close();
       watches.indoor.close();
@@ -86,6 +94,29 @@ export async function runCallScenario(
   } finally {
     if (context.site === undefined) await site.stop();
   }
+}
+
+/** Each press of the call went through flows: the bell and nothing else at the door; answer, door and hanging up indoors. */
+const PRESSES: Readonly<Record<StationId, number>> = { door: 1, indoor: 3 };
+
+async function flowsTakePresses(watches: Watches): Promise<void> {
+  const running = { withinMs: 30_000, fits: ({ state }: FlowsStatus) => state === 'running', text: 'running' };
+  await Promise.all(STATIONS.map((id) => flowsAre(watches, id, running)));
+  await sleep(FLOWS_SETTLE_MS);
+}
+
+/** @returns what was not done by flows */
+async function pressesNotTaken(watches: Watches): Promise<string[]> {
+  const faults = await Promise.all(
+    STATIONS.map(async (id) => {
+      const { acknowledged = 0, ...others } = (await flowsStatus(watches, id)).presses;
+      const isOurs = acknowledged === PRESSES[id] && Object.values(others).every((count) => count === 0);
+      return isOurs
+        ? []
+        : [`flows of ${id} took ${acknowledged} of ${PRESSES[id]} presses (${JSON.stringify(others)})`];
+    }),
+  );
+  return faults.flat();
 }
 
 async function converse(

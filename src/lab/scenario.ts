@@ -17,13 +17,22 @@ export interface ScenarioContext {
 
 const FIRST_RTP_PORT = 41_000;
 
-/** A site of the scenario's own, with a broker port that is free. */
-export async function startScenarioSite(context: ScenarioContext): Promise<Site> {
+/** Flows that ran for so long are good ones: a scenario has no minutes. */
+const GOOD_AFTER_MS = 2_000;
+
+/** A site of the scenario's own, on ports that are free. */
+export async function startScenarioSite(
+  context: ScenarioContext,
+  { flows = false }: { readonly flows?: boolean } = {},
+): Promise<Site> {
   return Site.start({
     dir: join(context.dir, 'site'),
     runDir: join(context.dir, 'run'),
     brokerPort: await freePort(),
     firstRtpPort: FIRST_RTP_PORT,
+    ...(flows
+      ? { flows: { ports: { door: await freePort(), indoor: await freePort() }, goodAfterMs: GOOD_AFTER_MS } }
+      : {}),
     logger: silentLogger,
     onProgress: (text) => context.log(`starting: ${text}`),
   });

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '../core/errors.js';
+import { CARD_NICENESS, withNiceness } from './precedence.js';
 import { PulseControl } from './pulse-control.js';
 
 /** ALSA device names of one station's virtual card; they mean something where `VirtualSound.env` is set. */
@@ -166,7 +167,7 @@ function readerCommand(monitor: string): string[] {
 function startTied(command: string[], env: Record<string, string>, stdout: 'ignore' | 'pipe'): ChildProcess {
   // Without the session's variables, a user's own sound server and D-Bus stay out of it.
   const { PATH } = process.env;
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...withNiceness(CARD_NICENESS, command)], {
     stdio: ['ignore', stdout, 'ignore'],
     detached: true, // a terminal's Ctrl-C is for the caller alone
     env: { PATH, LC_ALL: 'C', HOME: env.PULSE_RUNTIME_PATH, ...env },

@@ -19,6 +19,9 @@ export const SAFE_MODE_FILE = 'flows-safe';
 /** In the `run` folder. Written by the station, with the reason: the flows process is to be restarted. */
 export const FLOWS_RESTART_FILE = 'flows-restart';
 
+/** Who signs in to the editor. */
+export const EDITOR_USER = 'installer';
+
 const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
 const name = z.string().min(1).max(64);
 const percent = z.int().min(0).max(100);

@@ -44,7 +44,7 @@ const TICK_MS = 500;
 /** Three heartbeats, and what a busy machine may be late by. */
 export const HUNG_AFTER_MS = 3 * HEARTBEAT_MS + 500;
 /** How long after `running` the first heartbeat may take. */
-export const FIRST_BEAT_MS = 10_000;
+export const FIRST_BEAT_MS = 4_000;
 const START_MS = 90_000;
 const IGNORED_PRESSES = 2;
 const FALLS = 3;

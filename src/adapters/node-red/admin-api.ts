@@ -11,14 +11,14 @@ export interface FlowsAtRev {
   readonly rev: string;
 }
 
-const TIMEOUT_MS = 5_000;
+const TIMEOUT_MS = 3_000;
 const MOST_BYTES = 5_242_880;
 const revOnly = z.object({ rev: z.string() });
 const flowsAtRev = z.object({ rev: z.string(), flows: flowNodes });
 
 /**
  * Node-RED's Admin API (version 2: with revisions), on this machine's loopback. Every method rejects with AppError
- * `flows-unreachable` when nobody answers in 5 s, or `flows-refused`.
+ * `flows-unreachable` when nobody answers in 3 s, or `flows-refused`.
  */
 export class AdminApi {
   readonly #url: string;

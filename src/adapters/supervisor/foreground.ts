@@ -33,6 +33,9 @@ export interface ServiceEvents {
 /** What the supervisor's child said on its stderr and stdout goes here, line by line unchanged. */
 export type OutputSink = (chunk: Buffer) => void;
 
+/** A timer that is so late tells of its own process, not of the one that is watched. */
+const AWAY_MS = 250;
+
 /**
  * Keeps one process alive in the foreground, as systemd does on a board: start deadline, watchdog, restart with backoff,
  * and `makeSafe` around every run.
@@ -182,7 +185,13 @@ export class Service extends EventEmitter<ServiceEvents> {
 
   #expectWithin(child: ChildProcess, withinMs: number, fault: string): void {
     this.#deadline?.cancel();
+    const dueMs = this.#clock.nowMs() + withinMs;
     this.#deadline = this.#clock.after(withinMs, () => {
+      // A supervisor that was away itself has signs of life to read yet.
+      if (this.#clock.nowMs() - dueMs > AWAY_MS) {
+        this.#expectWithin(child, withinMs, fault);
+        return;
+      }
       this.#logger.error({ pid: child.pid }, `${fault} for ${withinMs} ms: SIGKILL`);
       child.kill('SIGKILL');
     });

@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { errorText } from '../../core/errors.js';
 import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
+import { runFlowsScenario } from '../../lab/flows-scenario.js';
 import { note, printJson } from './output.js';
 
 /** What every scenario of the lab says. */
@@ -28,12 +29,18 @@ export function addLabCommands(program: Command): void {
     .command('call')
     .description('press, ring, answer, ten seconds of speech each way, door, hang up')
     .option('--wan-down', 'nothing outside the site is reachable')
+    .option('--flows', 'what presses do is said by Node-RED')
     .option('--json', 'one JSON object on stdout, nothing else')
-    .action((options: { wanDown?: boolean; json?: boolean }) =>
+    .action((options: { wanDown?: boolean; flows?: boolean; json?: boolean }) =>
       options.wanDown === true && process.env[INSIDE] === undefined
         ? againWithoutOutside()
-        : runScenario(options, runCallScenario),
+        : runScenario(options, (context) => runCallScenario({ ...context, flows: options.flows === true })),
     );
+  lab
+    .command('flows')
+    .description("the door station's flows loop, reject, are damaged, can't be loaded: in mid-call, and before a press")
+    .option('--json', 'one JSON object on stdout, nothing else')
+    .action((options: { json?: boolean }) => runScenario(options, runFlowsScenario));
   lab
     .command('door')
     .description('the station is killed, and hung, with the door open; openings are replayed')

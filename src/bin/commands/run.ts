@@ -4,10 +4,10 @@ import { styleText } from 'node:util';
 import type { Command } from 'commander';
 import { connectRpc } from '../../adapters/sockets/rpc.js';
 import { AppError, errorText } from '../../core/errors.js';
-import { EDITOR_USER } from '../../flows/editor-access.js';
 import { logLineForPeople, Site } from '../../lab/site.js';
 import { STATIONS, type StationId } from '../../lab/site-config.js';
 import { serveSiteControl } from '../../lab/site-control.js';
+import { EDITOR_USER } from '../../protocol/flows-api.js';
 import { processLogger } from '../process-logger.js';
 import { note, siteRunDir } from './output.js';
 
