@@ -23,10 +23,10 @@ setup:
 	@sh setup/setup.sh
 
 lint: setup
-	@node node_modules/@biomejs/biome/bin/biome check .
+	@node_modules/@biomejs/cli-linux-*/biome check .
 
 format: setup
-	@node node_modules/@biomejs/biome/bin/biome check --write .
+	@node_modules/@biomejs/cli-linux-*/biome check --write .
 
 clean:
 	rm -rf dist node_modules .toolchain native/build var

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
-import { parseSync } from 'oxc-parser';
+import { parse } from '@babel/parser';
 import { test } from 'tap';
 
 const root = resolve(import.meta.dirname, '../..');
@@ -18,14 +18,17 @@ function importsBelowSource(): Map<string, string[]> {
   const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((name) => /(?<!\.d)\.ts$/.test(name));
   for (const name of files) {
     const file = join(source, name);
-    const { module, errors } = parseSync(file, readFileSync(file, 'utf8'));
-    if (errors.length > 0) throw new Error(`${name}: ${errors[0]?.message}`);
     const text = readFileSync(file, 'utf8');
-    const specifiers = [
-      ...module.staticImports.map((one) => one.moduleRequest.value),
-      ...module.staticExports.flatMap((one) => one.entries.flatMap((entry) => entry.moduleRequest?.value ?? [])),
-      ...module.dynamicImports.map((one) => text.slice(one.moduleRequest.start + 1, one.moduleRequest.end - 1)),
-    ];
+    const { program } = parse(text, {
+      sourceType: 'module',
+      plugins: ['typescript', 'explicitResourceManagement'],
+      createImportExpressions: true,
+    });
+    const specifiers = program.body.flatMap((statement) =>
+      'source' in statement && statement.source ? [statement.source.value] : [],
+    );
+    // What is imported later, or as a type in place: `import('…')`.
+    specifiers.push(...[...text.matchAll(/\bimport\(\s*'([^']+)'/g)].map(([, specifier = '']) => specifier));
     const local = specifiers.filter((one) => one.startsWith('.'));
     imports.set(
       file,
