@@ -21,8 +21,7 @@ function importsBelowSource(): Map<string, string[]> {
     const text = readFileSync(file, 'utf8');
     const { program } = parse(text, {
       sourceType: 'module',
-      plugins: ['typescript', 'explicitResourceManagement'],
-      createImportExpressions: true,
+      plugins: ['typescript'],
     });
     const specifiers = program.body.flatMap((statement) =>
       'source' in statement && statement.source ? [statement.source.value] : [],
