@@ -1,7 +1,7 @@
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { listCards } from '../../adapters/alsa/list-cards.js';
-import { note, PLAIN, printJson } from './output.js';
+import { CLOSE_ROWS, note, PLAIN, printJson } from './output.js';
 
 export function addAudioCommand(program: Command): void {
   program
@@ -20,7 +20,11 @@ export function addAudioCommand(program: Command): void {
         note('ALSA knows no device here. Is a sound card there, and are you in the group audio?');
         return;
       }
-      const table = new Table({ head: ['device', 'microphone', 'speaker', 'what it is'], style: PLAIN });
+      const table = new Table({
+        head: ['device', 'microphone', 'speaker', 'what it is'],
+        style: PLAIN,
+        chars: CLOSE_ROWS,
+      });
       for (const card of cards)
         table.push([card.device, card.capture ? 'yes' : '', card.playback ? 'yes' : '', card.description]);
       process.stdout.write(`${table.toString()}\n`);

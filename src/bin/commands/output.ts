@@ -10,6 +10,9 @@ const EX_UNAVAILABLE = 69;
 /** A table without colours of its own: those that a cell has say something. */
 export const PLAIN = { head: [], border: [] };
 
+/** Rows close together: a status fits on a screen. */
+export const CLOSE_ROWS = { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' };
+
 /** Writes the one JSON object of a `--json` command. */
 export function printJson(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { AppError } from '../../core/errors.js';
 import { connectStation } from '../../lab/site.js';
 import type { StationStatus } from '../../protocol/station-api.js';
-import { PLAIN, printJson, runningStations } from './output.js';
+import { CLOSE_ROWS, PLAIN, printJson, runningStations } from './output.js';
 
 export function addStatusCommand(program: Command): void {
   program
@@ -39,7 +39,8 @@ const bad = (text: string) => styleText('red', text, { stream: process.stdout })
 function tableOf(status: StationStatus): string {
   const table = new Table({
     head: [`${status.name} (${status.station})`, status.role],
-    colWidths: [24, 76],
+    colWidths: [20, 58],
+    chars: CLOSE_ROWS,
     wordWrap: true,
     style: PLAIN,
   });
