@@ -80,6 +80,15 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   await indoor.station.call('session.open', { sessionId: 'session-2' });
   await indoor.station.call('session.start', { sessionId, remote: from.local, ...agreement });
   t.not(indoor.microphone.listener, null);
+  const sessionsIndoors = async () => (await indoor.station.call('engine.status', {})).sessions.length;
+  const stranger = await indoor.connect();
+  await stranger.call('engine.status', {});
+  for (let second = 0; second < 20; second++) {
+    clock.advance(1_000);
+    if (second === 10) stranger.close();
+    await sessionsIndoors();
+  }
+  t.equal(await sessionsIndoors(), 2, 'who connects and gives no order ends nothing');
   indoor.station.close();
   indoor.told.splice(0);
   const again = await indoor.connect();

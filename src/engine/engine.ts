@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type RpcServer, serveRpc } from '../adapters/sockets/rpc.js';
+import { type RpcPeer, type RpcServer, serveRpc } from '../adapters/sockets/rpc.js';
 import type { RateHz } from '../audio/frame.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
@@ -87,8 +87,10 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     },
   });
 
+  let station: RpcPeer<typeof engineNotifications> | null = null;
   /** The station left, or another came, which knows nothing of what it does not ask for. */
-  const stationChanged = (): void => {
+  const stationChanged = (to: typeof station): void => {
+    station = to;
     sound.stopTone();
     sessions.abandon();
     stationGone?.cancel();
@@ -98,26 +100,41 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     });
   };
 
+  /** The station is who gives orders: who merely connects, or asks how things are, ends nothing. */
+  const ordered = (peer: RpcPeer<typeof engineNotifications>): void => {
+    if (peer !== station) stationChanged(peer);
+  };
+
   server = await serveRpc({
     path: join(config.run, 'media.sock'),
     requests: engineRequests,
     notifications: engineNotifications,
     handlers: {
-      'session.open': ({ sessionId }) => sessions.open(sessionId),
-      'session.start': async ({ sessionId, path, remote, provePath, ...agreement }) => {
+      'session.open': ({ sessionId }, peer) => {
+        ordered(peer);
+        return sessions.open(sessionId);
+      },
+      'session.start': async ({ sessionId, path, remote, provePath, ...agreement }, peer) => {
+        ordered(peer);
         await sessions.start(sessionId, { path, remote, provePath }, agreement);
         return {};
       },
-      'session.close': async ({ sessionId }) => ({ figures: await sessions.close(sessionId) }),
-      'tone.play': ({ tone }) => {
+      'session.close': async ({ sessionId }, peer) => {
+        ordered(peer);
+        return { figures: await sessions.close(sessionId) };
+      },
+      'tone.play': ({ tone }, peer) => {
+        ordered(peer);
         sound.playTone(tone);
         return {};
       },
-      'tone.stop': () => {
+      'tone.stop': (_params, peer) => {
+        ordered(peer);
         sound.stopTone();
         return {};
       },
-      'playback.volume': ({ percent }) => {
+      'playback.volume': ({ percent }, peer) => {
+        ordered(peer);
         sound.mixer.setVolume(percent);
         return {};
       },
@@ -131,9 +148,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       }),
     },
     onConnect: (peer) => {
-      stationChanged();
       peer.onClose(() => {
-        if (server?.clientCount === 0) stationChanged();
+        if (peer === station) stationChanged(null);
       });
       peer.notify('capture.changed', { open: sound.isCapturing });
     },

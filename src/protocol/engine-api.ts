@@ -3,8 +3,8 @@ import { z } from 'zod';
 /**
  * The media process's control socket: JSON-RPC 2.0 over a Unix socket, one client (the station). Requests and their
  * results, then notifications. Media knows sessions, nothing of calls. Nobody may talk on unseen: when the client leaves, or
- * another connects, a session that is not opened or started again within 5 s is closed. A client that connects is told
- * `capture.changed` as it is.
+ * another gives an order (anything but `engine.status`), a session that is not opened or started again within 5 s is closed. A
+ * client that connects is told `capture.changed` as it is.
  */
 const sessionId = z.string().regex(/^[a-z0-9-]{8,64}$/);
 const port = z.int().min(1).max(65_535);
