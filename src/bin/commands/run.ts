@@ -38,13 +38,12 @@ async function run(options: RunOptions): Promise<void> {
   const dir = resolve(import.meta.dirname, '../../../../var/site');
   await refuseSecond(runDir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  // Without listeners a signal during the start would leave children behind.
-  const asked = new Promise<NodeJS.Signals>((done) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => done(signal));
-  });
+  const ending = new AbortController();
+  const asked = new Promise<void>((done) => ending.signal.addEventListener('abort', () => done()));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => ending.abort());
   const isNew = (id: StationId) => !existsSync(passwordFile(dir, id));
   const newEditors = STATIONS.filter(isNew);
-  const starting = Site.start({
+  const site = await Site.start({
     dir,
     runDir,
     brokerPort: portOf(options.port),
@@ -57,8 +56,12 @@ async function run(options: RunOptions): Promise<void> {
       const text = options.verbose === true ? line : logLineForPeople(line);
       if (text !== undefined) note(styleText('dim', `${service}: ${text}`, { stream: process.stderr }));
     },
+    signal: ending.signal,
+  }).catch((error: unknown) => {
+    if (!ending.signal.aborted) throw error;
+    note('ended before it had started');
+    process.exit(0);
   });
-  const site = await starting;
   const control = await serveSiteControl(site, processLogger('control', 'warn'));
   await Promise.all(STATIONS.map((id) => narrate(site, id)));
   for (const id of STATIONS) tellEditor(site, id, newEditors.includes(id));
