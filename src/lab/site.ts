@@ -146,6 +146,8 @@ export class Site {
       for (;;) {
         const status = await client.call('station.status', {});
         if (status.broker.connected && status.engine !== null && status.engine.playback.state !== 'closed') return;
+        const brokerFault = status.siteHost?.broker.fault ?? null;
+        if (brokerFault !== null) throw new AppError('station-incomplete', `${id} has no broker: ${brokerFault}`);
         if (systemClock.nowMs() > deadlineMs) {
           const lacks = status.broker.connected
             ? 'its media process'
