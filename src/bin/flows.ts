@@ -27,13 +27,15 @@ try {
   if (file === undefined) throw Object.assign(new Error('usage: flows --config FILE'), { code: 'config-invalid' });
   const { config } = loadConfig(file);
   const dir = process.env.STATE_DIRECTORY ?? join(config.state, 'flows');
-  const starting = startFlows({ config, dir, clock: systemClock, logger });
+  let close = async (): Promise<void> => {}; // a start that is not wanted any more is not waited for
   const stop = () => {
     notify.stopping();
-    starting.then((flows) => flows.close()).then(() => process.exit(0), die(1, 'the end failed'));
+    close().then(() => process.exit(0), die(1, 'the end failed'));
   };
   process.once('SIGTERM', stop).once('SIGINT', stop);
-  const { url } = await starting;
+  const flows = await startFlows({ config, dir, clock: systemClock, logger });
+  const { url } = flows;
+  close = () => flows.close();
   notify.ready();
   notify.status(`editor at ${url}`);
   setInterval(() => notify.watchdog(), WATCHDOG_MS).unref();

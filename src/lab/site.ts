@@ -18,6 +18,8 @@ const boardProfile = resolve(import.meta.dirname, '../../../device/virtual-board
 /** A board's unit has the same figures: a flow that hangs is deaf to SIGTERM. */
 const FLOWS_START_MS = 90_000;
 const FLOWS_STOP_MS = 10_000;
+/** But the whole site ends within two seconds. */
+const MOST_STOP_MS = 1_500;
 
 export type StationClient = RpcClient<typeof stationRequests>;
 
@@ -92,7 +94,7 @@ export class Site {
       for (const dir of [options.dir, options.runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
       progress('virtual sound card and GPIO chips');
       const starting = [
-        collect(undo, startVirtualSound({ dir: join(options.runDir, 'sound'), stations: [...STATIONS] })),
+        collect(undo, startVirtualSound({ dir: join(options.runDir, 'sound'), stations: [...STATIONS], signal })),
         collect(undo, startVirtualBoard({ label: 'entryphone-virtual', base: 512, lines: 32 })),
         collect(undo, startVirtualBoard({ label: 'entryphone-virtual', base: 512, lines: 32 })),
       ] as const;
@@ -289,7 +291,7 @@ function startFlows(flows: Service | undefined, logger: Logger): void {
 
 /** Stations first, since they hang up through media; the site host, with the broker, last. */
 async function stopServices(services: Site['services']): Promise<void> {
-  const flows = STATIONS.map((id) => services[id].flows?.stop());
+  const flows = STATIONS.map((id) => services[id].flows?.stop(MOST_STOP_MS));
   await services.door.station.stop();
   await services.indoor.station.stop();
   await Promise.all([services.door.media.stop(), services.indoor.media.stop(), ...flows]);

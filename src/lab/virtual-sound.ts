@@ -46,9 +46,14 @@ const CADENCE_STEPS = 25;
  * Starts a PulseAudio daemon of our own with two null sinks a station, and writes the ALSA configuration that names them
  * as cards (plugin `pulse` of alsa-plugins). Everything lives in `dir`; several may run at once in different folders.
  * The processes end with the caller, also when that is killed.
+ * @param options.signal gives the start up
  * @throws AppError `lab-sound-unavailable`
  */
-export async function startVirtualSound(options: { dir: string; stations: string[] }): Promise<VirtualSound> {
+export async function startVirtualSound(options: {
+  dir: string;
+  stations: string[];
+  signal?: AbortSignal | undefined;
+}): Promise<VirtualSound> {
   const { dir, stations } = options;
   await mkdir(join(dir, 'run'), { recursive: true, mode: 0o700 });
   const fits = Buffer.byteLength(join(dir, 'control')) < SOCKET_PATH_BYTES;
@@ -79,7 +84,10 @@ export async function startVirtualSound(options: { dir: string; stations: string
     await rm(socketDir, { recursive: true, force: true });
   };
 
+  const interrupted = () => void stop();
+  options.signal?.addEventListener('abort', interrupted);
   try {
+    options.signal?.throwIfAborted();
     const server = start(serverCommand(dir), 'ignore');
     pulse = await PulseControl.connect(controlPath, server, START_TIMEOUT_MS);
     const monitors = stations.flatMap((station) => [`${station}-feed.monitor`, `${station}-loop.monitor`]);
@@ -92,6 +100,8 @@ export async function startVirtualSound(options: { dir: string; stations: string
       remedy: 'It needs pulseaudio, pulseaudio-utils, libasound2-plugins and util-linux (make setup)',
       cause: error,
     });
+  } finally {
+    options.signal?.removeEventListener('abort', interrupted);
   }
 
   return {

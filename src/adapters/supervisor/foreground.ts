@@ -112,11 +112,11 @@ export class Service extends EventEmitter<ServiceEvents> {
     }
   }
 
-  /** SIGTERM, then SIGKILL after `stopTimeoutMs`; resolves when it has ended and is made safe. */
-  async stop(): Promise<void> {
+  /** SIGTERM, then SIGKILL after `timeoutMs`; resolves when it has ended and is made safe. */
+  async stop(timeoutMs = this.spec.stopTimeoutMs): Promise<void> {
     this.#stopping = true;
     this.#restart?.cancel();
-    await this.#end();
+    await this.#end(timeoutMs);
     await this.#settled;
   }
 
@@ -124,15 +124,15 @@ export class Service extends EventEmitter<ServiceEvents> {
   async restart(reason: string): Promise<void> {
     if (this.#stopping || this.#child === undefined) return;
     this.#logger.warn({ reason }, 'restarted');
-    await this.#end();
+    await this.#end(this.spec.stopTimeoutMs);
   }
 
-  async #end(): Promise<void> {
+  async #end(timeoutMs: number): Promise<void> {
     const child = this.#child;
     if (child === undefined) return;
     child.kill('SIGTERM');
-    const kill = this.#clock.after(this.spec.stopTimeoutMs, () => {
-      this.#logger.warn({}, `did not end within ${this.spec.stopTimeoutMs} ms of SIGTERM: SIGKILL`);
+    const kill = this.#clock.after(timeoutMs, () => {
+      this.#logger.warn({}, `did not end within ${timeoutMs} ms of SIGTERM: SIGKILL`);
       child.kill('SIGKILL');
     });
     await new Promise<void>((resolve) => {

@@ -23,11 +23,11 @@ export function note(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-/** Says what went wrong and sets the exit code: 2 for a wrong configuration, 69 for what isn't running, else 1. */
+/** Says what went wrong and sets the exit code: 2 for a wrong configuration or usage, 69 for what isn't running, else 1. */
 export function fail(error: unknown): void {
   note(styleText('red', errorText(error), { stream: process.stderr }));
   const code = error instanceof AppError ? error.code : '';
-  process.exitCode = code === 'config-invalid' ? 2 : code === 'not-running' ? EX_UNAVAILABLE : 1;
+  process.exitCode = code === 'config-invalid' || code === 'usage' ? 2 : code === 'not-running' ? EX_UNAVAILABLE : 1;
 }
 
 /** Where `entryphone run` puts its sockets: short, since a Unix socket's path is at most 107 bytes. */

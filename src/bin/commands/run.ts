@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import type { Command } from 'commander';
 import { connectRpc } from '../../adapters/sockets/rpc.js';
@@ -11,6 +11,7 @@ import { EDITOR_USER } from '../../protocol/flows-api.js';
 import { processLogger } from '../process-logger.js';
 import { note, siteRunDir } from './output.js';
 
+const SITE_DIR = relative(process.cwd(), resolve(import.meta.dirname, '../../../../var/site'));
 const BROKER_PORT = 18_883;
 const FIRST_RTP_PORT = 40_000;
 const EDITOR_PORTS = { door: 18_800, indoor: 18_801 };
@@ -20,6 +21,7 @@ interface RunOptions {
   readonly flows: boolean;
   readonly verbose?: boolean;
   readonly port: string;
+  readonly dir: string;
 }
 
 export function addRunCommand(program: Command): void {
@@ -29,13 +31,14 @@ export function addRunCommand(program: Command): void {
     .option('--card', "give the indoor station this machine's own sound card (opens its microphone in calls)")
     .option('--no-flows', 'without Node-RED: each press does what the configuration says')
     .option('--verbose', 'show every line that the processes log')
+    .option('--dir <folder>', 'where configurations, keys and logs are kept', SITE_DIR)
     .option('--port <number>', "port of the site's MQTT broker", String(BROKER_PORT))
     .action(async (options: RunOptions) => run(options));
 }
 
 async function run(options: RunOptions): Promise<void> {
   const runDir = siteRunDir();
-  const dir = resolve(import.meta.dirname, '../../../../var/site');
+  const dir = resolve(options.dir);
   await refuseSecond(runDir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const ending = new AbortController();
