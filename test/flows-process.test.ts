@@ -151,7 +151,7 @@ run: run
 test('flows take presses, light, call; the editor wants its password; edits do not overwrite each other', async (t) => {
   const post = await Post.start(t);
   // The press that proved that flows watch has begun a call already.
-  await until(() => post.board.lights.status);
+  await until(() => post.board.switched.includes('status on'));
   t.match(await post.calls(), [{ state: /inviting|ringing-out|ended/, peerName: 'Kitchen' }]);
   await until(async () => (await post.calls()).at(-1)?.state === 'ended');
   await until(() => !post.board.lights.status);

@@ -1,4 +1,7 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { test } from 'tap';
+import { flowNodes } from '../src/adapters/node-red/admin-api.js';
 import { ManualClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
@@ -246,3 +249,49 @@ test('flows that are not run are replaced; who deployed meanwhile wins; no confi
   beating(10_000);
   t.match(watch.status, { state: 'running', hangs: 2, crashes: 0 });
 });
+
+const root = resolve(import.meta.dirname, '../..');
+const palette = join(root, 'src/palette');
+
+test('flows and examples that ship are wired to what is there; every word of a node is in its catalogue', async (t) => {
+  const { 'node-red': own } = JSON.parse(readFileSync(join(palette, 'package.json'), 'utf8')) as {
+    'node-red': { nodes: Record<string, string> };
+  };
+  const core = ['tab', 'comment', 'switch', 'change', 'catch', 'debug', 'inject', 'trigger', 'rbe'];
+  const types = new Set([...Object.keys(own.nodes), ...core]);
+  const files = [join(root, 'flows'), join(palette, 'examples')].flatMap((dir) =>
+    readdirSync(dir).map((name) => join(dir, name)),
+  );
+  t.ok(files.length >= 8);
+  for (const file of files) {
+    const nodes = flowNodes.parse(JSON.parse(readFileSync(file, 'utf8')));
+    const ids = new Set(nodes.map(({ id }) => id));
+    t.equal(ids.size, nodes.length, `${file}: ids are unique`);
+    const aims = nodes.flatMap(({ z, station, wires }) => [z, station, ...((wires ?? []) as string[][]).flat()]);
+    t.same(
+      aims.filter((id) => id !== undefined && !ids.has(id as string)),
+      [],
+      `${file}: nothing leads nowhere`,
+    );
+    t.same(
+      nodes.filter(({ type }) => !types.has(type)),
+      [],
+      `${file}: every node is one that is there`,
+    );
+  }
+  for (const path of Object.values(own.nodes)) {
+    const [folder = '', name = ''] = path.replace('.js', '').split('/');
+    const page = readFileSync(join(palette, folder, `${name}.html`), 'utf8');
+    const words = JSON.parse(readFileSync(join(palette, folder, 'locales/en-US', `${name}.json`), 'utf8')) as object;
+    const keys = [...page.matchAll(/data-i18n="(?:\[placeholder\])?([^"]+)"|this\._\('([^']+)'\)/g)];
+    const missing = keys.map(([, key, other]) => key ?? other ?? '').filter((key) => !has(words, key.split('.')));
+    t.same(missing, [], `${name}: every word is there`);
+    const help = readFileSync(join(palette, folder, 'locales/en-US', `${name}.html`), 'utf8');
+    t.ok(help.includes(`data-help-name="entryphone-${name}"`));
+  }
+});
+
+function has(words: unknown, [first = '', ...rest]: string[]): boolean {
+  const inner = (words as Record<string, unknown> | undefined)?.[first];
+  return rest.length === 0 ? typeof inner === 'string' : has(inner, rest);
+}

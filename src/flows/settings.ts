@@ -35,6 +35,7 @@ export function nodeRedSettings(options: {
     flowFile: FLOW_FILE,
     flowFilePretty: true,
     nodesDir: [palette],
+    paletteCategories: ['entryphone', 'subflows', 'common', 'function', 'network', 'sequence', 'parser', 'storage'],
     nodesExcludes: allowExec ? [] : ['90-exec.js'],
     credentialSecret: access.credentialSecret,
     adminAuth: access.adminAuth,

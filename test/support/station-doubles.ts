@@ -141,6 +141,8 @@ function figures(sessionId: string): SessionFigures {
 export class BoardDouble {
   /** ms of each pulse of the lock. */
   readonly pulses: number[] = [];
+  /** What became of the lights, in order: `status on`, `call off`, … */
+  readonly switched: string[] = [];
   readonly lights = { microphone: false, call: false, status: false };
   doorOpen = false;
   closed = false;
@@ -160,6 +162,7 @@ export class BoardDouble {
     const light = (name: keyof BoardDouble['lights']) => ({
       set: (on: boolean) => {
         this.lights[name] = on;
+        this.switched.push(`${name} ${on ? 'on' : 'off'}`);
       },
       close: () => {
         this.lights[name] = false;
