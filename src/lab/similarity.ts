@@ -16,9 +16,9 @@ export interface SimilarityOptions {
 const WINDOW_MS = 40;
 const HOP_MS = 10;
 const FINE_MS = 2.5;
-const SEGMENT_FRAMES = 50;
+const SEGMENT_FRAMES = 100;
 /** How far a segment may lie from the whole's lag, in frames. */
-const WANDER_FRAMES = 4;
+const WANDER_FRAMES = 15;
 /** Narrow bands as far as a voice's harmonics stand apart, then mel bands. */
 const NARROW_BANDS = 30;
 const MEL_BANDS = 16;
@@ -36,7 +36,7 @@ const SHARPNESS = 1.5;
 
 /**
  * How much of a reference recording is in what was heard: Pearson's correlation of the two log spectra, negative values
- * counting as 0. Both are aligned as a whole where they fit best, then each segment of 500 ms within 40 ms of that, and the
+ * counting as 0. Both are aligned as a whole where they fit best, then each segment of a second within 150 ms of that, and the
  * segments are averaged by how much spectral detail the reference has in each; the average is raised to
  * the power of 1.5. The spectra: 40 ms windows every 10 ms;
  * 30 bands up to 1.5 kHz, fine enough to tell voices by their pitch, and 16 mel bands up to 7 kHz; levels above a floor
@@ -48,8 +48,8 @@ const SHARPNESS = 1.5;
  *
  * Blind to: phase; a constant gain; anything above 7 kHz or 45 dB below the peak; sound that is added where the
  * reference is silent, in part; sound before and after the reference. Words that two recordings of one speaker share do
- * count, as they should. A shift of more than 40 ms in mid-recording and strong echo cost much; a smaller
- * shift, or a gap of one, costs next to nothing: delays are for alignment to tell. It judges sameness, not how pleasant
+ * count, as they should. A shift of more than 150 ms in mid-recording and strong echo cost much; a smaller
+ * shift, as a playout that had to hold on makes, costs little: delays are for alignment to tell. It judges sameness, not how pleasant
  * speech is to hear.
  *
  * @param reference mono PCM that was fed
