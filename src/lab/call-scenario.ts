@@ -10,6 +10,7 @@ import {
   type ScenarioContext,
   sleep,
   startScenarioSite,
+  type Via,
   type Watches,
   watchBoth,
 } from './scenario.js';
@@ -73,17 +74,21 @@ const AUDIBLE = 32_768 * 10 ** (-50 / 20);
  * Whatever fails is named in `failed`; nothing is thrown but what keeps the site from starting.
  */
 export async function runCallScenario(
-  context: ScenarioContext & { readonly seconds?: number; readonly site?: Site; readonly flows?: boolean },
+  context: ScenarioContext & {
+    readonly seconds?: number;
+    readonly site?: Site;
+    readonly flows?: boolean;
+    readonly via?: Via;
+  },
 ): Promise<CallResult> {
-  const seconds = context.seconds ?? 10;
+  const { seconds = 10, flows: withFlows = false, via = 'direct' } = context;
   const speech = await labSpeech(seconds);
-  const withFlows = context.flows ?? false;
-  const site = context.site ?? (await startScenarioSite(context, { flows: withFlows }));
+  const site = context.site ?? (await startScenarioSite(context, { flows: withFlows, via }));
   try {
     const watches = await watchBoth(site);
     try {
       if (withFlows) await flowsTakePresses(watches);
-      const result = await converse(context, site, watches, speech, seconds);
+      const result = await converse({ ...context, via }, site, watches, speech, seconds);
       if (!withFlows) return result;
       const failed = [...result.failed, ...(await pressesNotTaken(watches))];
       return { ...result, ok: failed.length === 0, failed };
@@ -120,7 +125,7 @@ async function pressesNotTaken(watches: Watches): Promise<string[]> {
 }
 
 async function converse(
-  context: ScenarioContext,
+  context: ScenarioContext & { readonly via: Via },
   site: Site,
   watches: Watches,
   speech: LabSpeech,
@@ -145,7 +150,7 @@ async function converse(
   log('the door');
   const doorPulseMs = await attempt(failed, 'door', () => openDoor(site));
   log('hanging up');
-  const rtp = await attempt(failed, 'hang-up', () => hangUp(site, watches));
+  const rtp = await attempt(failed, 'hang-up', () => hangUp(site, watches, context.via));
   const [heardAtDoor, heardAtIndoor] = await Promise.all([atDoor.stop(), atIndoor.stop()]);
 
   log('comparing what was heard with what was said');
@@ -235,7 +240,7 @@ async function openDoor(site: Site): Promise<number> {
   return (await shut) - (await opened);
 }
 
-async function hangUp(site: Site, watches: Watches): Promise<NonNullable<CallResult['rtp']>> {
+async function hangUp(site: Site, watches: Watches, via: Via): Promise<NonNullable<CallResult['rtp']>> {
   const since = systemClock.nowMs();
   await site.boards.indoor.press(buttonLine(site, 'indoor', 'bell'));
   const ended = (station: StationId) =>
@@ -244,6 +249,9 @@ async function hangUp(site: Site, watches: Watches): Promise<NonNullable<CallRes
   const total = (of: (figures: SessionFigures) => number) =>
     figures.reduce((sum, one) => sum + (one === null ? 0 : of(one)), 0);
   if (figures.includes(null)) throw new AppError('figures-missing', 'a station gave no figures of its session');
+  const expected = via === 'mqtt' ? 'mqtt' : 'udp';
+  const strays = figures.filter((one) => one?.path !== expected);
+  if (strays.length > 0) throw new AppError('other-path', `speech went by ${strays[0]?.path}, not by ${expected}`);
   return {
     sent: total(({ sent }) => sent),
     received: total(({ received }) => received),

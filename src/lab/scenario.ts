@@ -20,10 +20,13 @@ const FIRST_RTP_PORT = 41_000;
 /** Flows that ran for so long are good ones: a scenario has no minutes. */
 const GOOD_AFTER_MS = 2_000;
 
+/** How speech gets from one station to the other: straight over UDP, or inside MQTT. */
+export type Via = 'direct' | 'mqtt';
+
 /** A site of the scenario's own, on ports that are free. */
 export async function startScenarioSite(
   context: ScenarioContext,
-  { flows = false }: { readonly flows?: boolean } = {},
+  { flows = false, via = 'direct' }: { readonly flows?: boolean; readonly via?: Via } = {},
 ): Promise<Site> {
   return Site.start({
     dir: join(context.dir, 'site'),
@@ -34,6 +37,7 @@ export async function startScenarioSite(
       ? { flows: { ports: { door: await freePort(), indoor: await freePort() }, goodAfterMs: GOOD_AFTER_MS } }
       : {}),
     logger: silentLogger,
+    mediaPath: via === 'mqtt' ? 'mqtt' : 'auto',
     onProgress: (text) => context.log(`starting: ${text}`),
   });
 }

@@ -16,6 +16,8 @@ export interface SitePlan {
   readonly firstRtpPort: number;
   /** ALSA devices of each station. */
   readonly devices: Readonly<Record<StationId, { readonly microphone: string; readonly speaker: string }>>;
+  /** How speech travels between the stations. */
+  readonly mediaPath: 'auto' | 'mqtt';
   readonly ringTimeoutMs: number;
   readonly pulseMs: number;
   /** Null: without flows, each press does what `buttons` says. */
@@ -43,6 +45,10 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
     buttons: isHost
       ? { bell: { do: 'answer-or-hang-up' }, open: { do: 'open-door' } }
       : { bell: { do: 'call', target: 'Kitchen' }, open: { do: 'hang-up' } },
+    media: {
+      path: plan.mediaPath,
+      identity: { cert: join(pki, 'clients', `${id}--media.pem`), key: join(pki, 'clients', `${id}--media.pem`) },
+    },
     call: { ringTimeoutMs: plan.ringTimeoutMs },
     door: { pulseMs: plan.pulseMs },
     flows: flowsOf(plan, id),

@@ -34,6 +34,7 @@ export interface SiteOptions {
   readonly runDir: string;
   readonly brokerPort: number;
   readonly firstRtpPort: number;
+  readonly mediaPath?: SitePlan['mediaPath'];
   readonly ringTimeoutMs?: number;
   readonly pulseMs?: number;
   /** With Node-RED, which starts when the stations are there; until then, and without, presses do what is configured. */
@@ -200,6 +201,7 @@ function planOf(options: SiteOptions, sound: VirtualSound): SitePlan {
       door: sound.devices('door'),
       indoor: options.ownCardIndoors === true ? own : sound.devices('indoor'),
     },
+    mediaPath: options.mediaPath ?? 'auto',
     ringTimeoutMs: options.ringTimeoutMs ?? 30_000,
     pulseMs: options.pulseMs ?? 3_000,
     flows: options.flows ?? null,

@@ -3,11 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { errorText } from '../../core/errors.js';
 import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
+import type { Via } from '../../lab/scenario.js';
 import { note, printJson } from './output.js';
 
 /** What every scenario of the lab says. */
@@ -30,11 +31,18 @@ export function addLabCommands(program: Command): void {
     .description('press, ring, answer, ten seconds of speech each way, door, hang up')
     .option('--wan-down', 'nothing outside the site is reachable')
     .option('--flows', 'what presses do is said by Node-RED')
+    .addOption(
+      new Option('--via <way>', 'how speech travels: straight from station to station, or inside MQTT')
+        .choices(['direct', 'mqtt'] satisfies Via[])
+        .default('direct'),
+    )
     .option('--json', 'one JSON object on stdout, nothing else')
-    .action((options: { wanDown?: boolean; flows?: boolean; json?: boolean }) =>
+    .action((options: { wanDown?: boolean; flows?: boolean; json?: boolean; via: Via }) =>
       options.wanDown === true && process.env[INSIDE] === undefined
         ? againWithoutOutside()
-        : runScenario(options, (context) => runCallScenario({ ...context, flows: options.flows === true })),
+        : runScenario(options, (context) =>
+            runCallScenario({ ...context, flows: options.flows === true, via: options.via }),
+          ),
     );
   lab
     .command('flows')
