@@ -56,11 +56,14 @@ const ENDS = new Set(['bye', 'reject']);
 export class CallRouting {
   readonly #directory: Directory;
   readonly #clock: Clock;
+  readonly #mostCalls: number;
   readonly #calls = new Map<string, RoutedCall>();
   readonly #online = new Set<string>();
   #changes = 0;
 
-  constructor(options: { directory: Directory; clock: Clock }) {
+  /** @param options.mostCalls that are remembered; 100 */
+  constructor(options: { directory: Directory; clock: Clock; mostCalls?: number }) {
+    this.#mostCalls = options.mostCalls ?? MOST_CALLS;
     this.#directory = options.directory;
     this.#clock = options.clock;
   }
@@ -88,7 +91,7 @@ export class CallRouting {
 
   /** Takes up the calls of an earlier run whose parties are still in the directory. */
   restore(calls: readonly LiveCall[]): void {
-    for (const { callId, caller, callee, answered, leftMs } of calls.slice(0, MOST_CALLS)) {
+    for (const { callId, caller, callee, answered, leftMs } of calls.slice(0, this.#mostCalls)) {
       if (!this.#directory.has(caller) || !this.#directory.has(callee)) continue;
       const expiresAtMs = this.#clock.nowMs() + Math.min(leftMs, ANSWERED_MOST_MS);
       this.#calls.set(callId, { caller, callee, answered, expiresAtMs });
@@ -115,6 +118,14 @@ export class CallRouting {
     if (call === undefined || !call.answered || call.expiresAtMs <= this.#clock.nowMs()) return undefined;
     if (station === call.caller) return call.callee;
     return station === call.callee ? call.caller : undefined;
+  }
+
+  /** Forgets every call that `party` is in. @returns the other party of each */
+  endCallsOf(party: string): { readonly callId: string; readonly peer: string }[] {
+    const ended = [...this.#calls].filter(([, { caller, callee }]) => caller === party || callee === party);
+    for (const [callId] of ended) this.#calls.delete(callId);
+    if (ended.length > 0) this.#changes += 1;
+    return ended.map(([callId, { caller, callee }]) => ({ callId, peer: caller === party ? callee : caller }));
   }
 
   /** @param sender the station that the broker has authenticated; `message.from` is not believed */
@@ -161,7 +172,7 @@ export class CallRouting {
   #makeRoom(caller: string): void {
     const all = [...this.#calls.keys()];
     const own = all.filter((callId) => this.#calls.get(callId)?.caller === caller);
-    const oldest = own.length >= MOST_CALLS_OUT ? own[0] : all.length >= MOST_CALLS ? all[0] : undefined;
+    const oldest = own.length >= MOST_CALLS_OUT ? own[0] : all.length >= this.#mostCalls ? all[0] : undefined;
     if (oldest !== undefined) this.#calls.delete(oldest);
   }
 

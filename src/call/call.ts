@@ -81,6 +81,8 @@ export interface Transition {
   readonly ignored?: 'duplicate' | 'out-of-order' | 'not-now';
 }
 
+/** Nobody hung up: who still holds on is told. */
+const ENDS_WITH_TONE = new Set(['gateway-lost', 'site-lost']);
 /** How long a caller waits for any word of the callee. */
 export const SIGNALLING_TIMEOUT_MS = 4_000;
 /** The callee rings this much longer than the caller waits, so that the caller's word comes first. */
@@ -311,14 +313,17 @@ function reopen(call: Call): Transition {
 
 function end(call: Call, reason: string, word?: OutgoingMessage): Transition {
   const isHeardOf = call.direction === 'in' || call.local !== null;
-  const hasFailed = call.direction === 'out' && call.state !== 'answered' && reason !== 'hung-up' && reason !== 'glare';
+  const isTold =
+    call.direction === 'out' && call.state !== 'answered'
+      ? reason !== 'hung-up' && reason !== 'glare'
+      : ENDS_WITH_TONE.has(reason);
   return {
     call: { ...call, state: 'ended', reason, media: 'none' },
     effects: [
       { do: 'disarm' },
       ...(word !== undefined && isHeardOf ? [{ do: 'send', message: word } as const] : []),
       ...(call.media === 'none' ? [] : [{ do: 'close-media' } as const]),
-      { do: 'tone', tone: hasFailed ? 'busy' : null },
+      { do: 'tone', tone: isTold ? 'busy' : null },
     ],
   };
 }

@@ -5,12 +5,19 @@ export interface DirectoryEntry {
   readonly mayCall?: readonly string[] | undefined;
 }
 
+/** The party that stands for everybody who is not of this directory. No station's id: a call with another site has it. */
+export const ELSEWHERE = '@';
+
 /** Who is in the site, by station id, number and name, and who may call whom. */
 export class Directory {
   readonly #entries: ReadonlyMap<string, DirectoryEntry>;
   readonly #ids = new Map<string, string>();
 
-  constructor(stations: Readonly<Record<string, DirectoryEntry>>) {
+  readonly #elsewhere: typeof ELSEWHERE | undefined;
+
+  /** @param elsewhere where who is not known here may be looked for */
+  constructor(stations: Readonly<Record<string, DirectoryEntry>>, elsewhere?: typeof ELSEWHERE) {
+    this.#elsewhere = elsewhere;
     this.#entries = new Map(Object.entries(stations));
     const learn = (text: string, id: string): void => {
       const key = folded(text);
@@ -22,12 +29,12 @@ export class Directory {
   }
 
   has(station: string): boolean {
-    return this.#entries.has(station);
+    return this.#entries.has(station) || (this.#elsewhere !== undefined && station === this.#elsewhere);
   }
 
   /** @param text an id, else a number, else a name; capitals and outer spaces do not matter. @returns the station's id */
   resolve(text: string): string | undefined {
-    return this.#ids.get(folded(text));
+    return this.#ids.get(folded(text)) ?? this.#elsewhere;
   }
 
   mayCall(from: string, to: string): boolean {

@@ -70,7 +70,8 @@ export function boardJsonSchema(): object {
   return z.toJSONSchema(boardSchema, { io: 'input' });
 }
 
-function readYaml(file: string, faults: ConfigFault[]): unknown {
+/** Faults are added to `faults`. */
+export function readYaml(file: string, faults: ConfigFault[]): unknown {
   let text: string;
   try {
     const { size } = statSync(file);
@@ -99,7 +100,8 @@ function readYaml(file: string, faults: ConfigFault[]): unknown {
   }
 }
 
-function check<T>(schema: z.ZodType<T>, raw: unknown, file: string, faults: ConfigFault[]): T | undefined {
+/** Faults are added to `faults`, each with its path. */
+export function check<T>(schema: z.ZodType<T>, raw: unknown, file: string, faults: ConfigFault[]): T | undefined {
   const result = schema.safeParse(raw);
   if (result.success) return result.data;
   for (const issue of result.error.issues) {
@@ -198,7 +200,6 @@ function crossFaults(config: Partial<Config>, board: Board | undefined, file: st
 
 function withAbsolutePaths(config: Config, file: string): Config {
   const absolute = (path: string) => resolve(dirname(file), path);
-  const { ca, cert, key } = config.mqtt;
   const { identity } = config.media;
   return {
     ...config,
@@ -208,13 +209,20 @@ function withAbsolutePaths(config: Config, file: string): Config {
       : {
           media: { ...config.media, identity: { cert: absolute(identity.cert), key: absolute(identity.key) } },
         }),
-    mqtt: { ...config.mqtt, ca: absolute(ca), cert: absolute(cert), key: absolute(key) },
+    mqtt: pemPaths(config.mqtt, absolute),
+    ...(config.siteHost?.cloud === undefined
+      ? {}
+      : { siteHost: { ...config.siteHost, cloud: pemPaths(config.siteHost.cloud, absolute) } }),
     state: absolute(config.state),
     run: absolute(config.run),
   };
 }
 
-function deepFreeze<T>(value: T): T {
+function pemPaths<T extends { ca: string; cert: string; key: string }>(of: T, absolute: (path: string) => string): T {
+  return { ...of, ca: absolute(of.ca), cert: absolute(of.cert), key: absolute(of.key) };
+}
+
+export function deepFreeze<T>(value: T): T {
   if (typeof value === 'object' && value !== null) {
     for (const inner of Object.values(value)) deepFreeze(inner);
     Object.freeze(value);

@@ -4,11 +4,11 @@ import { z } from 'zod';
  * One station's configuration, in YAML. Keys carry their units. Every key has a default but for who the station is, what
  * it is wired to and where its broker is; paths that are not absolute are meant from the file's own folder.
  */
-const id = z
+export const id = z
   .string()
   .regex(/^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/, 'must be lower-case letters, digits and dashes, at most 64');
 const line = z.int().min(0).max(511).describe('line of the GPIO chip, counted from 0');
-const portNumber = z.int().min(1).max(65_535);
+export const portNumber = z.int().min(1).max(65_535);
 const level = z.enum(['high', 'low']);
 const device = z.string().min(1).max(200);
 const mixerSetting = z
@@ -65,6 +65,14 @@ export const boardSchema = z.strictObject({
 });
 export type Board = z.infer<typeof boardSchema>;
 
+export const rtpSchema = z.strictObject({
+  address: z.union([z.ipv4(), z.ipv6()]).describe('own address, as the others reach it'),
+  ports: z
+    .strictObject({ from: portNumber, to: portNumber })
+    .refine((range) => range.from <= range.to, { message: 'from must not be above to', path: ['from'] })
+    .prefault({ from: 40_000, to: 40_199 }),
+});
+
 export const configSchema = z.strictObject({
   station: z.strictObject({
     id,
@@ -90,15 +98,7 @@ export const configSchema = z.strictObject({
   playout: z
     .strictObject({ delayMs: z.int().min(0).max(1000).default(40).describe('what the jitter buffer holds back') })
     .prefault({}),
-  rtp: z
-    .strictObject({
-      address: z.union([z.ipv4(), z.ipv6()]).describe("the station's own address towards its site"),
-      ports: z
-        .strictObject({ from: portNumber, to: portNumber })
-        .refine((range) => range.from <= range.to, { message: 'from must not be above to', path: ['from'] })
-        .prefault({ from: 40_000, to: 40_199 }),
-    })
-    .describe('RTP and RTCP share one port of this range in each session'),
+  rtp: rtpSchema.describe('RTP and RTCP share one port of this range in each session'),
   media: z
     .strictObject({
       path: z
@@ -163,6 +163,15 @@ export const configSchema = z.strictObject({
           }),
         )
         .describe('the directory: who is in the site, and whom each may call (all, where it is left out)'),
+      cloud: z
+        .strictObject({
+          url: z.url({ protocol: /^mqtts$/ }).describe("mqtts://host:port of the cloud's broker"),
+          ca: z.string().min(1),
+          cert: z.string().min(1).describe("the site's own, of the cloud's authority"),
+          key: z.string().min(1),
+        })
+        .optional()
+        .describe('the way to other sites, by name: {station}@{site}, or a name that this site does not know'),
     })
     .optional()
     .describe("for role site-host: the site's broker and its directory"),

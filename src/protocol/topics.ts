@@ -25,6 +25,25 @@ export function topic(site: string, station: string, direction: Direction, path:
   return `entryphone/v1/${site}/d/${station}/${direction}/${path}`;
 }
 
+/**
+ * The trunk between a site's broker and the cloud's, which are bridged there and nowhere else: `entryphone/v1/{site}/trunk/`,
+ * then `up/…` (the site writes) or `down/…` (the gateway does); `call/{callId}`, `media/{callId}`, and up alone
+ * `presence/{station}` and `link` (1 while the bridge stands, else 0; retained).
+ */
+export function trunkTopic(site: string, direction: Direction, path: string): string {
+  return `entryphone/v1/${site}/trunk/${direction}/${path}`;
+}
+
+/** The gateway's presence, retained; bridged to every site. */
+export const GATEWAY_PRESENCE = 'entryphone/v1/gateway/presence';
+
+/** @returns undefined for a topic that is not of a trunk */
+export function parseTrunkTopic(text: string): Omit<TopicAddress, 'station'> | undefined {
+  const match = /^entryphone\/v1\/([^/+#]+)\/trunk\/(up|down)\/([^+#]+)$/.exec(text);
+  const [, site = '', direction = '', path = ''] = match ?? [];
+  return match === null || !ID_PATTERN.test(site) ? undefined : { site, direction: direction as Direction, path };
+}
+
 /** @returns undefined for a topic that is not of ours, or has an id that does not fit `ID_PATTERN` */
 export function parseTopic(text: string): TopicAddress | undefined {
   const match = /^entryphone\/v1\/([^/+#]+)\/d\/([^/+#]+)\/(up|down)\/([^+#]+)$/.exec(text);

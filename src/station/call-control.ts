@@ -339,10 +339,10 @@ export class CallControl {
     return undefined;
   }
 
-  /** The switchboard may refuse in the place of a callee; else only the one we called, or who called us, may speak. */
+  /** The switchboard may refuse in the place of a callee, and end a call with another site; else only the one we called, or who called us, may speak. */
   #isPeer(line: Line, message: ControlMessage): boolean {
+    if (message.from === 'switchboard') return message.type === 'reject' || message.type === 'bye';
     if (line.isPeerKnown) return message.from === line.call.peer;
-    if (message.from === 'switchboard') return message.type === 'reject';
     line.isPeerKnown = true;
     line.call = { ...line.call, peer: message.from };
     return true;

@@ -1,19 +1,20 @@
 import type { LinkMessage, MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import { ELSEWHERE } from '../call/directory.js';
 import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import type { Logger } from '../core/logger.js';
 import { RateLimit } from '../core/rate-limit.js';
-import { parseTopic, topic } from '../protocol/topics.js';
+import { parseTopic, topic, trunkTopic } from '../protocol/topics.js';
 
-export type MediaRefusal = 'foreign-topic' | 'retained' | 'oversized' | 'flood' | 'no-live-call' | 'not-forwarded';
+export type MediaRefusal = 'retained' | 'oversized' | 'flood' | 'no-live-call' | 'not-forwarded';
 
 const MOST_BODY_BYTES = 16_384;
-/** Messages of one station in a second: a station in a call sends some 50. */
+/** Messages of one station, or of the trunk, in a second: a station in a call sends some 50. */
 const MOST_PER_SECOND = 200;
 
 /**
  * Moves what a station writes to `up/media/{callId}` to the `down/media/{callId}` of the other party of that call, once it is
- * answered and for as long as it lives. The packets inside are not looked at, and nothing is kept: what can't be sent at
+ * answered and for as long as it lives; to and from other sites over the trunk. The packets inside are not looked at, and nothing is kept: what can't be sent at
  * once is dropped.
  */
 export class MediaSwitch {
@@ -41,22 +42,25 @@ export class MediaSwitch {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#warnings = new RateLimit({ most: 2, perMs: 10_000, clock: options.clock });
-    this.#link.subscribe(topic(this.#site, '+', 'up', 'media/+'), (message) => {
+    const take = (message: LinkMessage): void => {
       const fault = this.#move(message);
       if (fault !== null) this.#refuse(fault, message.topic);
-    });
+    };
+    this.#link.subscribe(topic(this.#site, '+', 'up', 'media/+'), take);
+    this.#link.subscribe(trunkTopic(this.#site, 'down', 'media/+'), take);
   }
 
   #move({ topic: name, body, retained }: LinkMessage): MediaRefusal | null {
-    const address = parseTopic(name);
-    if (address === undefined || address.site !== this.#site) return 'foreign-topic';
+    const station = parseTopic(name)?.station ?? ELSEWHERE;
     if (retained) return 'retained';
     if (body.byteLength > MOST_BODY_BYTES) return 'oversized';
-    const callId = address.path.slice('media/'.length);
-    const peer = this.#peerOf(callId, address.station);
+    const callId = name.slice(name.lastIndexOf('/') + 1);
+    const peer = this.#peerOf(callId, station);
     if (peer === undefined) return 'no-live-call';
-    if (this.#floodOf(address.station).admit() === undefined) return 'flood';
-    return this.#link.sendNow(topic(this.#site, peer, 'down', address.path), body) ? null : 'not-forwarded';
+    if (this.#floodOf(station).admit() === undefined) return 'flood';
+    const path = `media/${callId}`;
+    const to = peer === ELSEWHERE ? trunkTopic(this.#site, 'up', path) : topic(this.#site, peer, 'down', path);
+    return this.#link.sendNow(to, body) ? null : 'not-forwarded';
   }
 
   #floodOf(station: string): RateLimit {

@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { writeDurably } from '../adapters/pki/durable-file.js';
 import type { LiveCall } from '../call/call-routing.js';
+import { ELSEWHERE } from '../call/directory.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { parseBody } from '../protocol/call-message.js';
 import { ID_PATTERN } from '../protocol/topics.js';
 
-const station = z.string().regex(ID_PATTERN);
+const station = z.union([z.string().regex(ID_PATTERN), z.literal(ELSEWHERE)]);
 const journal = z.object({
   v: z.literal(1),
   calls: z.array(

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { hostname, networkInterfaces } from 'node:os';
 import { join } from 'node:path';
+import { type Bridge, mosquittoAcl } from '../adapters/broker/mosquitto-config.js';
 import { SiteBroker } from '../adapters/broker/site-broker.js';
 import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { type Credentials, ensureSitePki, type SitePki, SWITCHBOARD_ID } from '../adapters/pki/site-pki.js';
@@ -13,6 +14,8 @@ import { mediaIdentity } from '../protocol/topics.js';
 import { MediaSwitch } from './media-switch.js';
 import { Switchboard } from './switchboard.js';
 
+const MQTTS_PORT = 8_883;
+
 export interface SiteHostOptions {
   /** `config.state`: gets the folders `pki` and `broker`, and `switchboard.json`. */
   readonly dir: string;
@@ -20,6 +23,10 @@ export interface SiteHostOptions {
   readonly listen: { readonly address: string; readonly port: number };
   /** `config.siteHost.stations`. */
   readonly stations: Readonly<Record<string, DirectoryEntry>>;
+  /** `config.siteHost.cloud`: the way to other sites. */
+  readonly cloud?:
+    | { readonly url: string; readonly ca: string; readonly cert: string; readonly key: string }
+    | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -58,17 +65,16 @@ export class SiteHost {
    * @throws AppError `pki-damaged`, `config-invalid`
    */
   static async start(options: SiteHostOptions): Promise<SiteHost> {
-    const { dir, site, stations, listen, clock } = options;
+    const { dir, site, stations, listen, clock, cloud } = options;
     const logger = options.logger.child({ part: 'site-host' });
     const pki = await ensureSiteCredentials(options);
-    const own = pki.credentialsOf(SWITCHBOARD_ID);
     const broker = await SiteBroker.start({
       dir: join(dir, 'broker'),
-      site,
       listen,
-      stations: Object.keys(stations),
+      acl: mosquittoAcl(site, Object.keys(stations), SWITCHBOARD_ID),
+      bridge: cloud === undefined ? undefined : bridgeTo(site, cloud),
       server: pki.server,
-      switchboard: { id: SWITCHBOARD_ID, ...own },
+      probe: pki.credentialsOf(SWITCHBOARD_ID),
       clock,
       logger,
     });
@@ -80,7 +86,15 @@ export class SiteHost {
     };
     const links = [await linkOf(SWITCHBOARD_ID), await linkOf(mediaIdentity(SWITCHBOARD_ID))] as const;
     const journalPath = join(dir, 'switchboard.json');
-    const switchboard = new Switchboard({ link: links[0], site, stations, journalPath, clock, logger });
+    const switchboard = new Switchboard({
+      link: links[0],
+      site,
+      stations,
+      hasTrunk: cloud !== undefined,
+      journalPath,
+      clock,
+      logger,
+    });
     const peerOf = (callId: string, station: string) => switchboard.peerOf(callId, station);
     const mediaSwitch = new MediaSwitch({ link: links[1], site, peerOf, clock, logger });
     for (const link of links) link.start();
@@ -117,6 +131,11 @@ export class SiteHost {
     await this.switchboard.settled();
     await this.broker.stop();
   }
+}
+
+function bridgeTo(site: string, cloud: NonNullable<SiteHostOptions['cloud']>): Bridge {
+  const { hostname: host, port } = new URL(cloud.url);
+  return { ...cloud, site, host, port: port === '' ? MQTTS_PORT : Number(port) };
 }
 
 /** Every address that a listener at `address` answers to. */

@@ -1,47 +1,24 @@
 import { randomUUID } from 'node:crypto';
 import type { LinkMessage, MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { CallRouting, type RoutingFault } from '../call/call-routing.js';
-import { Directory, type DirectoryEntry } from '../call/directory.js';
+import { Directory, type DirectoryEntry, ELSEWHERE } from '../call/directory.js';
 import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { RateLimit } from '../core/rate-limit.js';
-import { type CallMessage, type CallMessageType, callMessageSchema, parseBody } from '../protocol/call-message.js';
+import { type CallMessage, parseBody, ROUTED_EXPIRY_S, readCallMessage } from '../protocol/call-message.js';
 import { PRESENCE_PATH, type Presence, presenceSchema } from '../protocol/presence.js';
 import { parseTopic, type TopicAddress, topic } from '../protocol/topics.js';
 import { RoutingJournal } from './routing-journal.js';
+import { Trunk, type TrunkRefusal } from './trunk.js';
 
-export type SwitchboardRefusal =
-  | RoutingFault
-  | 'foreign-topic'
-  | 'retained'
-  | 'oversized'
-  | 'malformed'
-  | 'malformed-presence'
-  | 'call-id-mismatch'
-  | 'flood'
-  | 'not-forwarded';
+export type SwitchboardRefusal = RoutingFault | TrunkRefusal | 'foreign-topic' | 'malformed-presence' | 'not-forwarded';
 
 type Read = { ok: true; value: CallMessage } | { ok: false; fault: SwitchboardRefusal; why?: string };
 
-const MOST_BODY_BYTES = 32_768;
 /** Call messages of one station in a second. */
 const MOST_PER_SECOND = 30;
-
-/** How long a message is worth delivering. Whoever opens a door must do it now; that a call ended is news for longer. */
-const EXPIRY_S: Readonly<Record<CallMessageType, number>> = {
-  invite: 10,
-  ringing: 10,
-  answer: 10,
-  reject: 30,
-  update: 10,
-  bye: 30,
-  'door-request': 3,
-  'door-challenge': 3,
-  'door-open': 3,
-  'door-result': 10,
-};
 
 /**
  * Reads every station's `up/call/{callId}` and writes the other party's `down/call/{callId}`, so that no station ever writes
@@ -58,6 +35,7 @@ export class Switchboard {
   /** What was not routed, by class of fault. */
   readonly refused = new Counters<SwitchboardRefusal>();
   readonly #journal: RoutingJournal;
+  readonly #trunk: Trunk | undefined;
   #routed = 0;
 
   /** @param options.link under the switchboard's identity; to be started by its owner */
@@ -65,6 +43,8 @@ export class Switchboard {
     link: MqttLink;
     site: string;
     stations: Readonly<Record<string, DirectoryEntry>>;
+    /** The site's broker is bridged to the cloud's: who is not known here may be of another site. */
+    hasTrunk: boolean;
     /** File in which live calls outlast a restart. */
     journalPath: string;
     clock: Clock;
@@ -74,7 +54,8 @@ export class Switchboard {
     this.#site = options.site;
     this.#logger = options.logger;
     this.#warnings = new RateLimit({ most: 5, perMs: 10_000, clock: options.clock });
-    this.#routing = new CallRouting({ directory: new Directory(options.stations), clock: options.clock });
+    const directory = new Directory(options.stations, options.hasTrunk ? ELSEWHERE : undefined);
+    this.#routing = new CallRouting({ directory, clock: options.clock });
     this.#journal = new RoutingJournal({ path: options.journalPath, logger: options.logger });
     this.#routing.restore(this.#journal.read());
     for (const station of Object.keys(options.stations)) {
@@ -84,6 +65,15 @@ export class Switchboard {
     const read = (path: string): string => topic(this.#site, '+', 'up', path);
     this.#link.subscribe(read(PRESENCE_PATH), (message) => this.#presence(message));
     this.#link.subscribe(read('call/+'), (message) => this.#call(message));
+    if (!options.hasTrunk) return;
+    this.#trunk = new Trunk({
+      link: this.#link,
+      site: this.#site,
+      clock: options.clock,
+      onMessage: (message) => this.#route(ELSEWHERE, message),
+      onRefused: (fault, what, why) => this.#refuse(fault, what, why),
+      onState: (up) => this.#trunkIs(up),
+    });
   }
 
   /** `calls`: live now; `routed`: messages since the start. */
@@ -98,6 +88,7 @@ export class Switchboard {
 
   /** Resolves when the journal is on disk; close the link first. */
   async settled(): Promise<void> {
+    this.#trunk?.close();
     await this.#journal.settled();
   }
 
@@ -109,9 +100,12 @@ export class Switchboard {
     if (parsed !== null && !parsed.ok) this.#refuse('malformed-presence', message.topic, parsed.fault);
     const isNews = this.#routing.setOnline(address.station, parsed?.ok === true && parsed.value.online);
     if (!isNews || parsed?.ok !== true) return;
+    const { value } = parsed;
+    this.#trunk?.tell(address.station, value).catch((error) => this.#notForwarded(message.topic, error));
     // Who talks with it is told: that, and silence, is how a peer that died without a word is noticed.
     for (const peer of this.#routing.peersOf(address.station)) {
-      this.#publish(topic(this.#site, peer, 'down', `${PRESENCE_PATH}/${address.station}`), parsed.value, 10);
+      if (peer === ELSEWHERE) continue;
+      this.#publish(topic(this.#site, peer, 'down', `${PRESENCE_PATH}/${address.station}`), value, 10);
     }
   }
 
@@ -123,17 +117,44 @@ export class Switchboard {
       this.#refuse(read.fault, message.topic, read.why);
       return;
     }
-    const { callId, to } = read.value;
+    this.#route(address.station, read.value);
+  }
+
+  /** @param sender a station of this site, or `ELSEWHERE` for what came over the trunk */
+  #route(sender: string, message: CallMessage): void {
+    const { callId, from, to } = message;
     const before = this.#routing.changes;
-    const decision = this.#routing.route(address.station, read.value);
+    const decision = this.#routing.route(sender, message);
     if (this.#routing.changes !== before) this.#journal.note(this.#routing.live());
-    if (decision.kind === 'drop') this.#refuse(decision.fault, message.topic);
-    else if (decision.kind === 'forward') this.#deliver(decision.message);
-    else {
+    if (decision.kind === 'drop') this.#refuse(decision.fault, `${sender} in ${callId}`);
+    else if (decision.kind === 'forward') {
+      // Names of other sites are the gateway's to say and to understand.
+      const routed = decision.message;
+      const isOut = routed.to === ELSEWHERE;
+      const named = { ...routed, from: sender === ELSEWHERE ? from : routed.from, to: isOut ? to : routed.to };
+      this.#deliver(isOut ? ELSEWHERE : named.to, named);
+    } else {
       const { reason } = decision;
-      this.#logger.info({ callId, from: address.station, to, reason }, 'a call was refused');
-      const header = { v: 1, id: randomUUID(), seq: 0, callId, from: decision.from ?? 'switchboard' } as const;
-      this.#deliver({ ...header, to: address.station, type: 'reject', reason });
+      this.#logger.info({ callId, from, to, reason }, 'a call was refused');
+      const by = decision.from === undefined || decision.from === ELSEWHERE ? 'switchboard' : decision.from;
+      const header = { v: 1, id: randomUUID(), seq: 0, callId, from: by } as const;
+      this.#deliver(sender, { ...header, to: sender === ELSEWHERE ? from : sender, type: 'reject', reason });
+    }
+  }
+
+  /** Calls with other sites end with the way there. */
+  #trunkIs(up: boolean): void {
+    this.#routing.setOnline(ELSEWHERE, up);
+    if (up) {
+      this.#logger.info({}, 'other sites can be reached');
+      return;
+    }
+    const ended = this.#routing.endCallsOf(ELSEWHERE);
+    this.#logger.warn({ calls: ended.length }, "other sites can't be reached: the gateway, or the way to it, is gone");
+    if (ended.length > 0) this.#journal.note(this.#routing.live());
+    for (const { callId, peer } of ended) {
+      const header = { v: 1, id: randomUUID(), seq: 0, callId, from: 'switchboard' } as const;
+      this.#deliver(peer, { ...header, to: peer, type: 'bye', reason: 'gateway-lost' });
     }
   }
 
@@ -141,12 +162,7 @@ export class Switchboard {
     const flood = this.#floods.get(address.station);
     if (flood === undefined) return { ok: false, fault: 'unknown-sender' };
     if (flood.admit() === undefined) return { ok: false, fault: 'flood' };
-    if (message.retained) return { ok: false, fault: 'retained' };
-    if (message.body.byteLength > MOST_BODY_BYTES) return { ok: false, fault: 'oversized' };
-    const parsed = parseBody(callMessageSchema, message.body);
-    if (!parsed.ok) return { ok: false, fault: 'malformed', why: parsed.fault };
-    if (address.path !== `call/${parsed.value.callId}`) return { ok: false, fault: 'call-id-mismatch' };
-    return parsed;
+    return readCallMessage(message);
   }
 
   #addressOf(message: LinkMessage): TopicAddress | undefined {
@@ -156,8 +172,19 @@ export class Switchboard {
     return undefined;
   }
 
-  #deliver(message: CallMessage): void {
-    this.#publish(topic(this.#site, message.to, 'down', `call/${message.callId}`), message, EXPIRY_S[message.type]);
+  /** @param party a station of this site, or `ELSEWHERE` */
+  #deliver(party: string, message: CallMessage): void {
+    const { callId, type } = message;
+    if (party !== ELSEWHERE) {
+      this.#publish(topic(this.#site, party, 'down', `call/${callId}`), message, ROUTED_EXPIRY_S[type]);
+      return;
+    }
+    this.#trunk?.send(message, ROUTED_EXPIRY_S[type]).then(
+      () => {
+        this.#routed += 1;
+      },
+      (error: unknown) => this.#notForwarded(callId, error),
+    );
   }
 
   #publish(to: string, message: CallMessage | Presence, expiryS: number): void {
@@ -165,8 +192,12 @@ export class Switchboard {
       () => {
         this.#routed += 1;
       },
-      (error: unknown) => this.#refuse('not-forwarded', to, errorText(error)),
+      (error: unknown) => this.#notForwarded(to, error),
     );
+  }
+
+  #notForwarded(what: string, error: unknown): void {
+    this.#refuse('not-forwarded', what, errorText(error));
   }
 
   #refuse(fault: SwitchboardRefusal, what: string, why?: string): void {

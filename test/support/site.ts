@@ -8,7 +8,7 @@ import { type LinkMessage, MqttLink, type MqttLinkOptions } from '../../src/adap
 import type { DirectoryEntry } from '../../src/call/directory.js';
 import { systemClock } from '../../src/core/clock.js';
 import { silentLogger } from '../../src/core/logger.js';
-import { SiteHost } from '../../src/station/site-host.js';
+import { SiteHost, type SiteHostOptions } from '../../src/station/site-host.js';
 
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -49,12 +49,17 @@ export class Site {
     this.host = host;
   }
 
-  static async start(): Promise<Site> {
+  /** @param more another site than `home`, with other stations, or with a way to the cloud */
+  static async start(more: Partial<Pick<SiteHostOptions, 'site' | 'stations' | 'cloud'>> = {}): Promise<Site> {
     const dir = mkdtempSync(join(tmpdir(), 'entryphone-site-'));
     const port = await freePort();
     const listen = { address: '127.0.0.1', port };
     const common = { clock: systemClock, logger: silentLogger };
-    return new Site(dir, port, await SiteHost.start({ dir, site: 'home', listen, stations: DIRECTORY, ...common }));
+    return new Site(
+      dir,
+      port,
+      await SiteHost.start({ dir, site: 'home', listen, stations: DIRECTORY, ...common, ...more }),
+    );
   }
 
   /** A link that hears `filters` into `heard`; not yet started. */

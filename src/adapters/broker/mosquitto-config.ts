@@ -1,4 +1,4 @@
-import { mediaIdentity, topic } from '../../protocol/topics.js';
+import { GATEWAY_PRESENCE, mediaIdentity, topic, trunkTopic } from '../../protocol/topics.js';
 
 export interface BrokerPaths {
   readonly ca: string;
@@ -9,13 +9,27 @@ export interface BrokerPaths {
   readonly store: string;
 }
 
+/** The way to the cloud's broker, with the site's own certificate of the cloud's authority. */
+export interface Bridge {
+  readonly site: string;
+  readonly host: string;
+  readonly port: number;
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
 /**
  * mosquitto.conf of a site: TLS only, a client certificate of the site's authority from everybody, its CN as user name.
  * `user root` has no effect but under root, where mosquitto would otherwise become another user: it could not read keys of
  * mode 0600 then, and the kernel would forget to end it with its parent (prctl(2), PR_SET_PDEATHSIG). It runs without any
  * capability instead. A packet may have 65 KiB: a body of 64 KiB and its topic.
  */
-export function mosquittoConfig(listen: { address: string; port: number }, paths: BrokerPaths): string {
+export function mosquittoConfig(
+  listen: { address: string; port: number },
+  paths: BrokerPaths,
+  bridge: Bridge | undefined,
+): string {
   return `${[
     'user root',
     'per_listener_settings false',
@@ -47,6 +61,55 @@ export function mosquittoConfig(listen: { address: string; port: number }, paths
     `keyfile ${paths.key}`,
     'require_certificate true',
     'use_identity_as_username true',
+    ...(bridge === undefined ? [] : bridgeConfig(bridge)),
+  ].join('\n')}\n`;
+}
+
+/**
+ * The site's trunk, and nothing else, goes to the cloud's broker and comes from it; clean, so that no call message outlasts
+ * the link. Both brokers are told whether it stands: the cloud's by the bridge's will.
+ */
+function bridgeConfig({ site, host, port, ca, cert, key }: Bridge): string[] {
+  const pattern = (direction: 'up' | 'down', path: string) => trunkTopic(site, direction, path);
+  return [
+    'connection cloud',
+    `address ${host}:${port}`,
+    'bridge_protocol_version mqttv50',
+    `remote_clientid site-${site}`,
+    'cleansession true',
+    'keepalive_interval 5',
+    'restart_timeout 1 10',
+    'notifications true',
+    `notification_topic ${pattern('up', 'link')}`,
+    `bridge_cafile ${ca}`,
+    `bridge_certfile ${cert}`,
+    `bridge_keyfile ${key}`,
+    `topic ${pattern('up', 'call/+')} out 1`,
+    `topic ${pattern('up', 'presence/+')} out 1`,
+    `topic ${pattern('up', 'media/+')} out 0`,
+    `topic ${pattern('down', 'call/+')} in 1`,
+    `topic ${pattern('down', 'media/+')} in 0`,
+    `topic ${GATEWAY_PRESENCE} in 1`,
+  ];
+}
+
+/** CN of the gateway's certificate, and of a site's, both of the cloud's authority. */
+export const GATEWAY_ID = 'gateway';
+export function siteIdentity(site: string): string {
+  return `site-${site}`;
+}
+
+/** The cloud's broker: a site reaches its own trunk alone, the gateway every trunk. */
+export function cloudAcl(sites: readonly string[]): string {
+  const lines = (user: string, site: string, read: 'up' | 'down', write: 'up' | 'down'): string[] => [
+    `user ${user}`,
+    `topic read ${trunkTopic(site, read, '#')}`,
+    `topic write ${trunkTopic(site, write, '#')}`,
+  ];
+  return `${[
+    ...lines(GATEWAY_ID, '+', 'up', 'down'),
+    `topic write ${GATEWAY_PRESENCE}`,
+    ...sites.flatMap((site) => [...lines(siteIdentity(site), site, 'down', 'up'), `topic read ${GATEWAY_PRESENCE}`]),
   ].join('\n')}\n`;
 }
 
@@ -67,6 +130,14 @@ export function mosquittoAcl(site: string, stations: readonly string[], switchbo
   ];
   return `${[
     ...lines(switchboard, '+', 'up', 'down'),
+    `topic read ${trunkTopic(site, 'down', 'media/+')}`,
+    `topic write ${trunkTopic(site, 'up', 'media/+')}`,
+    `user ${switchboard}`,
+    `topic read ${trunkTopic(site, 'down', 'call/+')}`,
+    `topic read ${trunkTopic(site, 'up', 'link')}`,
+    `topic read ${GATEWAY_PRESENCE}`,
+    `topic write ${trunkTopic(site, 'up', 'call/+')}`,
+    `topic write ${trunkTopic(site, 'up', 'presence/+')}`,
     ...stations.flatMap((station) => lines(station, station, 'down', 'up')),
   ].join('\n')}\n`;
 }

@@ -4,7 +4,7 @@ import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
 import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
-import { mosquittoAcl, mosquittoConfig } from './mosquitto-config.js';
+import { type Bridge, mosquittoConfig } from './mosquitto-config.js';
 import { MosquittoProcess } from './mosquitto-process.js';
 
 /** Paths of PEM files. */
@@ -17,13 +17,15 @@ export interface CredentialFiles {
 export interface SiteBrokerOptions {
   /** Folder of its own: configuration, ACL, database. */
   readonly dir: string;
-  readonly site: string;
   readonly listen: { readonly address: string; readonly port: number };
-  readonly stations: readonly string[];
+  /** See `mosquittoAcl`, `cloudAcl`. */
+  readonly acl: string;
+  /** To the cloud's broker. */
+  readonly bridge?: Bridge | undefined;
   /** The listener's certificate. */
   readonly server: CredentialFiles;
-  /** Who may read every `up/#` and write every `down/#`; also used to see whether the listener is ready. */
-  readonly switchboard: CredentialFiles & { readonly id: string };
+  /** Of somebody who may connect: used to see whether the listener is ready. */
+  readonly probe: CredentialFiles;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly backoff?: { readonly firstMs: number; readonly mostMs: number };
@@ -38,7 +40,7 @@ export interface BrokerState {
 /** A run that lasted so long starts the backoff afresh. */
 const STABLE_AFTER_MS = 10_000;
 
-/** The site's broker: mosquitto as our child, started again whenever it ends, until `stop()`. */
+/** A broker, of a site or of the cloud: mosquitto as our child, started again whenever it ends, until `stop()`. */
 export class SiteBroker {
   readonly #options: SiteBrokerOptions;
   readonly #paths: { config: string; acl: string; store: string };
@@ -89,21 +91,19 @@ export class SiteBroker {
   }
 
   async #writeFiles(): Promise<void> {
-    const { site, stations, listen, server, switchboard } = this.#options;
+    const { listen, server, bridge } = this.#options;
     const { config, acl, store } = this.#paths;
     await mkdir(store, { recursive: true, mode: 0o700 });
     const files = { ca: resolve(server.ca), cert: resolve(server.cert), key: resolve(server.key), acl, store };
-    await writeFile(acl, mosquittoAcl(site, stations, switchboard.id), { mode: 0o600 });
-    await writeFile(config, mosquittoConfig(listen, files), { mode: 0o600 });
+    await writeFile(acl, this.#options.acl, { mode: 0o600 });
+    await writeFile(config, mosquittoConfig(listen, files, bridge), { mode: 0o600 });
   }
 
   async #attempt(): Promise<void> {
-    const { clock, listen, logger, switchboard } = this.#options;
+    const { clock, listen, logger, probe } = this.#options;
     const startedMs = clock.nowMs();
     try {
-      const [ca, cert, key] = await Promise.all(
-        [switchboard.ca, switchboard.cert, switchboard.key].map((p) => readFile(p)),
-      );
+      const [ca, cert, key] = await Promise.all([probe.ca, probe.cert, probe.key].map((p) => readFile(p)));
       if (ca === undefined || cert === undefined || key === undefined || this.#stopped) return;
       const child = new MosquittoProcess({
         configPath: this.#paths.config,

@@ -28,12 +28,7 @@ export interface SitePki {
 /** Replaced when less than this remains. */
 const RENEW_BEFORE_MS = 365 * 86_400_000;
 
-/**
- * The site's authority and everybody's certificates, in `dir`: `authority.pem` (with its key: stays here), `ca.pem`,
- * `server.pem`, `clients/{id}.pem`. What is missing, near its end, or made by another authority is made anew; the rest is
- * kept. May be called by several processes at once.
- * @throws AppError `pki-damaged` for a file that is not what its name says, `config-invalid` for a reserved id
- */
+/** A site's; see `ensurePki`. @throws AppError also `config-invalid` for a reserved id */
 export async function ensureSitePki(options: {
   dir: string;
   site: string;
@@ -42,15 +37,36 @@ export async function ensureSitePki(options: {
   addresses: readonly string[];
   clock?: Clock;
 }): Promise<SitePki> {
-  const { dir, site, stations } = options;
+  const { stations, site, ...rest } = options;
   const reserved = stations.find((id) => id === SWITCHBOARD_ID || id.endsWith(MEDIA_SUFFIX));
   if (reserved !== undefined) {
     throw new AppError('config-invalid', `A station can't have the id "${reserved}": the site itself has it`, {
       remedy: 'Give the station another id.',
     });
   }
+  const clients = [SWITCHBOARD_ID, ...stations].flatMap((one) => [one, mediaIdentity(one)]);
+  return ensurePki({ ...rest, owner: site, clients });
+}
+
+/**
+ * An authority and everybody's certificates, in `dir`: `authority.pem` (with its key: stays here), `ca.pem`, `server.pem`,
+ * `clients/{id}.pem`. What is missing, near its end, or made by another authority is made anew; the rest is kept. May be
+ * called by several processes at once.
+ * @throws AppError `pki-damaged` for a file that is not what its name says
+ */
+export async function ensurePki(options: {
+  dir: string;
+  /** Whose authority it is: a site's id, or `cloud`. */
+  owner: string;
+  /** Common names. */
+  clients: readonly string[];
+  /** The server's own, besides localhost. */
+  addresses: readonly string[];
+  clock?: Clock;
+}): Promise<SitePki> {
+  const { dir, owner } = options;
   const nowMs = (options.clock ?? systemClock).wallMs();
-  const authority = await ensureAuthority(join(dir, 'authority.pem'), site, nowMs);
+  const authority = await ensureAuthority(join(dir, 'authority.pem'), owner, nowMs);
   const caPath = join(dir, 'ca.pem');
   if ((await readIfThere(caPath)) !== authority.certificatePem) await writeDurably(caPath, authority.certificatePem);
 
@@ -63,9 +79,9 @@ export async function ensureSitePki(options: {
   };
 
   const addresses = [...new Set(['localhost', '127.0.0.1', '::1', ...options.addresses])];
-  const server = await ensure(join(dir, 'server.pem'), { commonName: `broker of ${site}`, use: 'server', addresses });
+  const server = await ensure(join(dir, 'server.pem'), { commonName: `broker of ${owner}`, use: 'server', addresses });
   const clients = new Map<string, Credentials>();
-  for (const id of [SWITCHBOARD_ID, ...stations].flatMap((one) => [one, mediaIdentity(one)])) {
+  for (const id of options.clients) {
     clients.set(id, await ensure(join(dir, 'clients', `${id}.pem`), { commonName: id, use: 'client' }));
   }
   return {
@@ -74,7 +90,7 @@ export async function ensureSitePki(options: {
     credentialsOf: (id) => {
       const credentials = clients.get(id);
       if (credentials !== undefined) return credentials;
-      throw new AppError('unknown-station', `There is no station "${id}" in site ${site}`, {
+      throw new AppError('unknown-station', `${owner} has no certificate for "${id}"`, {
         remedy: 'Add it to siteHost.stations.',
       });
     },

@@ -11,12 +11,14 @@ import { SymmetricRemote, type UdpAddress } from './symmetric-remote.js';
  * stall of this process loses nothing.
  */
 const RECEIVE_BUFFER_BYTES = 256 * 1024;
+/** Datagrams that wait in this process because the kernel takes no more. */
+const MOST_WAITING = 64;
 /** A path of 1,500 bytes carries no more, and nobody needs more. */
 const MOST_DATAGRAM_BYTES = 2_048;
 
 export interface UdpPortOptions {
   readonly clock: Clock;
-  /** `foreign-address`, `before-start`, `datagram-too-large`, and the system's codes when sending fails (`send-ENETUNREACH`). */
+  /** `foreign-address`, `before-start`, `datagram-too-large`, `send-queue-full`, and the system's codes when sending fails (`send-ENETUNREACH`). */
   readonly refused: Counters<string>;
   /** Asked by `SymmetricRemote` whether what comes from elsewhere is expected. */
   readonly listener: PacketListener;
@@ -48,6 +50,15 @@ export class UdpPortRange {
       remedy: 'Give rtp.ports a wider or another range, or end the program that holds them',
     });
   }
+}
+
+/** One port and no other. @throws AppError `port-taken`, `address-absent`, `socket-failed` */
+export async function bindUdpPort(local: UdpAddress, options: UdpPortOptions): Promise<UdpPort> {
+  const socket = await bindSocket(local.address, local.port);
+  if (socket !== null) return new UdpPort(socket, local, options);
+  throw new AppError('port-taken', `UDP port ${local.port} of ${local.address} is taken`, {
+    remedy: 'End the program that holds it',
+  });
 }
 
 /** One session's UDP socket: RTP and RTCP on one port (RFC 5761), symmetric (RFC 4961). Nothing of it throws. */
@@ -86,6 +97,10 @@ export class UdpPort implements PacketPath {
   send(datagram: Uint8Array): void {
     const remote = this.#remote.current;
     if (remote === null) return;
+    if (this.#socket.getSendQueueCount() >= MOST_WAITING) {
+      this.#refused.count('send-queue-full');
+      return;
+    }
     try {
       this.#socket.send(datagram, remote.port, remote.address, this.#sent);
     } catch (error) {

@@ -1,0 +1,89 @@
+import type { Clock } from '../core/clock.js';
+import { AppError, errorText } from '../core/errors.js';
+import { parseJson } from '../protocol/call-message.js';
+import { type FromWorker, type ToWorker, toWorker } from '../protocol/gateway-worker.js';
+import { Room } from './room.js';
+
+/** A worker's rooms, on the order of its dispatcher. Several orders may be under way at once. */
+export class RoomWorker {
+  readonly #clock: Clock;
+  readonly #tell: (message: FromWorker) => void;
+  readonly #rooms = new Map<string, Promise<Room>>();
+  #address: string | null = null;
+  #refused = 0;
+
+  constructor(options: { clock: Clock; tell: (message: FromWorker) => void }) {
+    this.#clock = options.clock;
+    this.#tell = options.tell;
+  }
+
+  /** Takes whatever came over the pipe. Never throws. */
+  take(json: unknown): void {
+    const parsed = parseJson(toWorker, json);
+    if (!parsed.ok) {
+      this.#refused += 1;
+      return;
+    }
+    const message = parsed.value;
+    if (message.type === 'init') {
+      this.#address = message.address;
+      this.#tell({ type: 'ready', pid: process.pid });
+    } else if (message.type === 'ping') {
+      this.#tell({
+        type: 'pong',
+        seq: message.seq,
+        memoryRssBytes: process.memoryUsage.rss(),
+        rooms: this.#rooms.size,
+        refused: this.#refused,
+      });
+    } else {
+      const { request } = message;
+      this.#do(message).then(
+        (answer) => this.#tell(answer),
+        (error: unknown) => {
+          const code = error instanceof AppError ? error.code : 'failed';
+          this.#tell({ type: 'failed', request, code, text: errorText(error).slice(0, 500) });
+        },
+      );
+    }
+  }
+
+  async #do(message: Extract<ToWorker, { request: number }>): Promise<FromWorker> {
+    const { request, roomId } = message;
+    if (message.type === 'room.open') {
+      await this.#open(roomId, message.legs);
+      return { type: 'done', request };
+    }
+    const room = await this.#rooms.get(roomId);
+    if (room === undefined) throw new AppError('room-unknown', `There is no room ${roomId}`);
+    switch (message.type) {
+      case 'room.figures':
+        return { type: 'figures', request, legs: room.figures() };
+      case 'leg.towards':
+        if (!room.towards(message.legId, message.remote)) {
+          throw new AppError('leg-unknown', `Room ${roomId} has no leg ${message.legId}`);
+        }
+        return { type: 'done', request };
+      case 'room.close':
+        this.#rooms.delete(roomId);
+        await room.close();
+        return { type: 'done', request };
+    }
+  }
+
+  async #open(roomId: string, legs: Extract<ToWorker, { type: 'room.open' }>['legs']): Promise<void> {
+    if (this.#address === null) throw new AppError('not-ready', 'The worker was not initialised');
+    if (this.#rooms.has(roomId)) throw new AppError('room-taken', `Room ${roomId} is open`);
+    const opening = Room.open({
+      address: this.#address,
+      legs,
+      clock: this.#clock,
+      moved: (legId, remote) => this.#tell({ type: 'leg.moved', roomId, legId, remote }),
+    });
+    this.#rooms.set(roomId, opening);
+    await opening.catch((error: unknown) => {
+      this.#rooms.delete(roomId);
+      throw error;
+    });
+  }
+}
