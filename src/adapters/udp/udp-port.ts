@@ -97,12 +97,9 @@ export class UdpPort implements PacketPath {
   send(datagram: Uint8Array): void {
     const remote = this.#remote.current;
     if (remote === null) return;
-    if (this.#socket.getSendQueueCount() >= MOST_WAITING) {
-      this.#refused.count('send-queue-full');
-      return;
-    }
     try {
-      this.#socket.send(datagram, remote.port, remote.address, this.#sent);
+      if (this.#socket.getSendQueueCount() >= MOST_WAITING) this.#refused.count('send-queue-full');
+      else this.#socket.send(datagram, remote.port, remote.address, this.#sent);
     } catch (error) {
       this.#sent(error as Error);
     }
