@@ -63,6 +63,8 @@ export interface CallResult {
 
 const LEAST_SIMILARITY = 0.9;
 const MOST_CONTROL = 0.5;
+/** Packets of each direction: a second of speech. */
+const LEAST_FORWARDED = 50;
 const PULSE_TOLERANCE = 0.2;
 /** From `running` until the nodes have their connections. */
 const FLOWS_SETTLE_MS = 1_500;
@@ -241,6 +243,7 @@ async function openDoor(site: Site): Promise<number> {
 }
 
 async function hangUp(site: Site, watches: Watches, via: Via): Promise<NonNullable<CallResult['rtp']>> {
+  const forwarded = (await site.cloud?.forwarded()) ?? [];
   const since = systemClock.nowMs();
   await site.boards.indoor.press(buttonLine(site, 'indoor', 'bell'));
   const ended = (station: StationId) =>
@@ -250,6 +253,9 @@ async function hangUp(site: Site, watches: Watches, via: Via): Promise<NonNullab
     figures.reduce((sum, one) => sum + (one === null ? 0 : of(one)), 0);
   if (figures.includes(null)) throw new AppError('figures-missing', 'a station gave no figures of its session');
   const expected = via === 'mqtt' ? 'mqtt' : 'udp';
+  if (via === 'gateway' && !(forwarded.length === 2 && forwarded.every((count) => count >= LEAST_FORWARDED))) {
+    throw new AppError('other-path', `the gateway forwarded ${forwarded.join(' and ') || 'nothing'}`);
+  }
   const strays = figures.filter((one) => one?.path !== expected);
   if (strays.length > 0) throw new AppError('other-path', `speech went by ${strays[0]?.path}, not by ${expected}`);
   return {

@@ -5,6 +5,7 @@ import { loadConfig } from '../config/load.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import { silentLogger } from '../core/logger.js';
+import { LabCloud } from './cloud.js';
 import { Site } from './site.js';
 import { buttonLine } from './site-control.js';
 import { StationWatch } from './station-watch.js';
@@ -16,19 +17,23 @@ export interface ScenarioContext {
 }
 
 const FIRST_RTP_PORT = 41_000;
+const GATEWAY_RTP_PORT = 41_100;
 
 /** Flows that ran for so long are good ones: a scenario has no minutes. */
 const GOOD_AFTER_MS = 2_000;
 
-/** How speech gets from one station to the other: straight over UDP, or inside MQTT. */
-export type Via = 'direct' | 'mqtt';
+/** How speech gets from one station to the other: straight over UDP, inside MQTT, or by a gateway between two sites. */
+export const WAYS = ['direct', 'mqtt', 'gateway'] as const;
+export type Via = (typeof WAYS)[number];
 
 /** A site of the scenario's own, on ports that are free. */
 export async function startScenarioSite(
   context: ScenarioContext,
   { flows = false, via = 'direct' }: { readonly flows?: boolean; readonly via?: Via } = {},
 ): Promise<Site> {
+  const cloud = via === 'gateway' ? await startCloud(context) : undefined;
   return Site.start({
+    cloud,
     dir: join(context.dir, 'site'),
     runDir: join(context.dir, 'run'),
     brokerPort: await freePort(),
@@ -39,6 +44,16 @@ export async function startScenarioSite(
     logger: silentLogger,
     mediaPath: via === 'mqtt' ? 'mqtt' : 'auto',
     onProgress: (text) => context.log(`starting: ${text}`),
+  });
+}
+
+async function startCloud({ dir, log }: ScenarioContext): Promise<LabCloud> {
+  log("starting: the cloud's broker, and the gateway");
+  return LabCloud.start({
+    dir: join(dir, 'cloud'),
+    ports: { broker: await freePort(), doorBroker: await freePort(), http: await freePort() },
+    firstRtpPort: GATEWAY_RTP_PORT,
+    logger: silentLogger,
   });
 }
 

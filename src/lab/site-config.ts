@@ -5,6 +5,10 @@ import { stringify } from 'yaml';
 export const STATIONS = ['door', 'indoor'] as const;
 export type StationId = (typeof STATIONS)[number];
 
+export const STATION_NAMES: Readonly<Record<StationId, string>> = { door: 'Front door', indoor: 'Kitchen' };
+/** Where a gateway joins two sites, each of them hosts its own. */
+export const SITE_OF: Readonly<Record<StationId, string>> = { door: 'gate', indoor: 'home' };
+
 export interface SitePlan {
   /** Folder for configurations, keys, journals and logs. */
   readonly dir: string;
@@ -22,6 +26,17 @@ export interface SitePlan {
   readonly pulseMs: number;
   /** Null: without flows, each press does what `buttons` says. */
   readonly flows: FlowsPlan | null;
+  /** Null: one site, which the indoor station hosts. */
+  readonly cloud: CloudPlan | null;
+}
+
+/** What joins two sites. */
+export interface CloudPlan {
+  /** Of the cloud's broker. */
+  readonly url: string;
+  readonly doorBrokerPort: number;
+  /** Files: each site's certificate of the cloud's authority. */
+  readonly pems: Readonly<Record<StationId, { readonly ca: string; readonly cert: string; readonly key: string }>>;
 }
 
 export interface FlowsPlan {
@@ -34,17 +49,25 @@ export const RTP_PORTS_EACH = 20;
 
 /** @returns the YAML text of one station's configuration */
 export function stationConfig(plan: SitePlan, id: StationId): string {
-  const isHost = id === 'indoor';
-  const pki = join(plan.dir, 'indoor', 'state', 'pki');
+  const { cloud } = plan;
+  const isDoor = id === 'door';
+  const host: StationId = cloud === null ? 'indoor' : id;
+  const brokerPort = cloud !== null && isDoor ? cloud.doorBrokerPort : plan.brokerPort;
+  const pki = join(plan.dir, host, 'state', 'pki');
   const firstPort = plan.firstRtpPort + STATIONS.indexOf(id) * RTP_PORTS_EACH;
   return stringify({
-    station: { id, name: isHost ? 'Kitchen' : 'Front door', site: 'home', role: isHost ? 'site-host' : 'station' },
+    station: {
+      id,
+      name: STATION_NAMES[id],
+      site: SITE_OF[host],
+      role: host === id ? 'site-host' : 'station',
+    },
     board: plan.boardProfile,
     audio: { capture: plan.devices[id].microphone, playback: plan.devices[id].speaker },
     rtp: { address: '127.0.0.1', ports: { from: firstPort, to: firstPort + RTP_PORTS_EACH - 1 } },
-    buttons: isHost
-      ? { bell: { do: 'answer-or-hang-up' }, open: { do: 'open-door' } }
-      : { bell: { do: 'call', target: 'Kitchen' }, open: { do: 'hang-up' } },
+    buttons: isDoor
+      ? { bell: { do: 'call', target: STATION_NAMES.indoor }, open: { do: 'hang-up' } }
+      : { bell: { do: 'answer-or-hang-up' }, open: { do: 'open-door' } },
     media: {
       path: plan.mediaPath,
       identity: { cert: join(pki, 'clients', `${id}--media.pem`), key: join(pki, 'clients', `${id}--media.pem`) },
@@ -53,22 +76,29 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
     door: { pulseMs: plan.pulseMs },
     flows: flowsOf(plan, id),
     mqtt: {
-      url: `mqtts://127.0.0.1:${plan.brokerPort}`,
+      url: `mqtts://127.0.0.1:${brokerPort}`,
       ca: join(pki, 'ca.pem'),
       cert: join(pki, 'clients', `${id}.pem`),
       key: join(pki, 'clients', `${id}.pem`),
     },
-    ...(isHost
+    ...(host === id
       ? {
           siteHost: {
-            listen: { address: '127.0.0.1', port: plan.brokerPort },
-            stations: { door: { name: 'Front door', numbers: ['1'] }, indoor: { name: 'Kitchen', numbers: ['2'] } },
+            listen: { address: '127.0.0.1', port: brokerPort },
+            stations: directoryOf(cloud === null ? STATIONS : [id]),
+            ...(cloud === null ? {} : { cloud: { url: cloud.url, ...cloud.pems[id] } }),
           },
         }
       : {}),
     state: join(plan.dir, id, 'state'),
     run: join(plan.runDir, id),
   });
+}
+
+function directoryOf(ids: readonly StationId[]): object {
+  return Object.fromEntries(
+    ids.map((id) => [id, { name: STATION_NAMES[id], numbers: [String(STATIONS.indexOf(id) + 1)] }]),
+  );
 }
 
 function flowsOf({ flows }: SitePlan, id: StationId): object {

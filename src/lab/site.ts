@@ -7,6 +7,7 @@ import { type Clock, systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { stationNotifications, stationRequests } from '../protocol/station-api.js';
+import type { LabCloud } from './cloud.js';
 import { MEDIA_NICENESS, withNiceness } from './precedence.js';
 import { type FlowsPlan, type SitePlan, STATIONS, type StationId, stationConfig } from './site-config.js';
 import { startVirtualBoard, type VirtualBoard } from './virtual-board.js';
@@ -39,6 +40,8 @@ export interface SiteOptions {
   readonly pulseMs?: number;
   /** With Node-RED, which starts when the stations are there; until then, and without, presses do what is configured. */
   readonly flows?: FlowsPlan;
+  /** Two sites, each station the host of its own, which this joins; stopped with them. */
+  readonly cloud?: LabCloud | undefined;
   /** The indoor station gets the machine's own sound card: ALSA's `default`. */
   readonly ownCardIndoors?: boolean;
   readonly logger: Logger;
@@ -56,7 +59,8 @@ export interface SiteOptions {
  *
  *   virtual sound ── door, indoor          one private daemon; a microphone, a speaker and a way to feed and hear them each
  *   virtual board ── door │ indoor         a GPIO chip each, in a mount namespace of its own
- *   media, station ─ door │ indoor         supervised as systemd would; the indoor station runs the broker
+ *   media, station ─ door │ indoor         supervised as systemd would; the indoor station runs the broker, or with a
+ *                                          cloud each its own
  *   flows ────────── door │ indoor         Node-RED, started last and waited for by nobody
  */
 export class Site {
@@ -64,6 +68,7 @@ export class Site {
   readonly sound: VirtualSound;
   readonly boards: Readonly<Record<StationId, VirtualBoard>>;
   readonly services: Readonly<Record<StationId, StationServices>>;
+  readonly cloud: LabCloud | undefined;
   readonly #logs: WriteStream[];
 
   private constructor(parts: {
@@ -71,12 +76,14 @@ export class Site {
     sound: VirtualSound;
     boards: Record<StationId, VirtualBoard>;
     services: Site['services'];
+    cloud: LabCloud | undefined;
     logs: WriteStream[];
   }) {
     this.plan = parts.plan;
     this.sound = parts.sound;
     this.boards = parts.boards;
     this.services = parts.services;
+    this.cloud = parts.cloud;
     this.#logs = parts.logs;
   }
 
@@ -90,7 +97,7 @@ export class Site {
       signal?.throwIfAborted();
       options.onProgress?.(text);
     };
-    const undo: (() => Promise<void>)[] = [];
+    const undo: (() => Promise<void>)[] = [async () => options.cloud?.stop()];
     try {
       for (const dir of [options.dir, options.runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
       progress('virtual sound card and GPIO chips');
@@ -109,14 +116,15 @@ export class Site {
         await stopServices(services);
         for (const log of logs) log.end();
       });
-      const site = new Site({ plan, sound, boards, services, logs });
+      const { cloud } = options;
+      const site = new Site({ plan, sound, boards, services, cloud, logs });
       const giveUp = (): void => void stopServices(services);
       signal?.addEventListener('abort', giveUp);
       progress("indoor station, which hosts the site's broker");
       await services.indoor.station.start();
       progress('door station, and the media processes');
       await Promise.all([services.indoor.media.start(), services.door.media.start(), services.door.station.start()]);
-      await Promise.all(STATIONS.map((id) => site.#whole(id)));
+      await Promise.all([...STATIONS.map((id) => site.#whole(id)), cloud?.whole()]);
       signal?.throwIfAborted();
       signal?.removeEventListener('abort', giveUp);
       for (const id of STATIONS) startFlows(services[id].flows, options.logger);
@@ -136,7 +144,7 @@ export class Site {
   /** Hangs up, makes relays safe, ends all processes and removes sockets. */
   async stop(): Promise<void> {
     await stopServices(this.services);
-    await Promise.all([this.sound.stop(), ...STATIONS.map((id) => this.boards[id].stop())]);
+    await Promise.all([this.cloud?.stop(), this.sound.stop(), ...STATIONS.map((id) => this.boards[id].stop())]);
     for (const log of this.#logs) log.end();
     rmSync(this.plan.runDir, { recursive: true, force: true });
   }
@@ -148,13 +156,17 @@ export class Site {
       const deadlineMs = systemClock.nowMs() + 15_000;
       for (;;) {
         const status = await client.call('station.status', {});
-        if (status.broker.connected && status.engine !== null && status.engine.playback.state !== 'closed') return;
+        const isJoined = this.cloud === undefined || status.siteHost?.elsewhere === true;
+        const isHeard = status.engine !== null && status.engine.playback.state !== 'closed';
+        if (status.broker.connected && isHeard && isJoined) return;
         const brokerFault = status.siteHost?.broker.fault ?? null;
         if (brokerFault !== null) throw new AppError('station-incomplete', `${id} has no broker: ${brokerFault}`);
         if (systemClock.nowMs() > deadlineMs) {
-          const lacks = status.broker.connected
-            ? 'its media process'
-            : `the broker (${status.broker.fault ?? 'not reached'})`;
+          const lacks = !status.broker.connected
+            ? `the broker (${status.broker.fault ?? 'not reached'})`
+            : isHeard
+              ? 'the way to the other site'
+              : 'its media process';
           throw new AppError('station-incomplete', `${id} has been started but lacks ${lacks}`);
         }
         await new Promise<void>((resolve) => systemClock.after(50, resolve));
@@ -205,6 +217,7 @@ function planOf(options: SiteOptions, sound: VirtualSound): SitePlan {
     ringTimeoutMs: options.ringTimeoutMs ?? 30_000,
     pulseMs: options.pulseMs ?? 3_000,
     flows: options.flows ?? null,
+    cloud: options.cloud?.plan ?? null,
   };
 }
 

@@ -48,6 +48,8 @@ export const stationStatusResult = z.object({
   siteHost: z
     .object({
       broker: z.object({ running: z.boolean(), fault: z.string().nullable() }),
+      /** Other sites can be called now; null where no way to them is configured. */
+      elsewhere: z.boolean().nullable(),
       /** Live now, and messages that were routed since the start. */
       calls: z.int(),
       routed: z.int(),

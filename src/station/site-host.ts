@@ -115,6 +115,7 @@ export class SiteHost {
     const { refused, ...figures } = this.switchboard.figures();
     return {
       broker: { running, fault: fault === null ? null : errorText(fault) },
+      elsewhere: this.switchboard.reachesElsewhere,
       ...figures,
       refused: {
         ...(refused as Record<string, number>),

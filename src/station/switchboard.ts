@@ -81,6 +81,11 @@ export class Switchboard {
     return { calls: this.#routing.size, routed: this.#routed, refused: this.refused.all() };
   }
 
+  /** Other sites can be called now; null where there is no way to them. */
+  get reachesElsewhere(): boolean | null {
+    return this.#trunk?.isUp ?? null;
+  }
+
   /** The other party of the answered call that the station is in. */
   peerOf(callId: string, station: string): string | undefined {
     return this.#routing.peerOf(callId, station);

@@ -43,6 +43,10 @@ export class Trunk {
     link.subscribe(trunkTopic(site, 'down', 'call/+'), (message) => this.#call(message));
   }
 
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
   /** @throws as `MqttLink.publish` */
   send(message: CallMessage, expiryS: number): Promise<void> {
     const { link, site } = this.#options;

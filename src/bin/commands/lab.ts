@@ -8,7 +8,7 @@ import { errorText } from '../../core/errors.js';
 import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
-import type { Via } from '../../lab/scenario.js';
+import { type Via, WAYS } from '../../lab/scenario.js';
 import { note, printJson } from './output.js';
 
 /** What every scenario of the lab says. */
@@ -32,8 +32,8 @@ export function addLabCommands(program: Command): void {
     .option('--wan-down', 'nothing outside the site is reachable')
     .option('--flows', 'what presses do is said by Node-RED')
     .addOption(
-      new Option('--via <way>', 'how speech travels: straight from station to station, or inside MQTT')
-        .choices(['direct', 'mqtt'] satisfies Via[])
+      new Option('--via <way>', 'how speech travels: straight, inside MQTT, or by a gateway between two sites')
+        .choices(WAYS)
         .default('direct'),
     )
     .option('--json', 'one JSON object on stdout, nothing else')
