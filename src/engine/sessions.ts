@@ -228,7 +228,11 @@ export class Sessions {
   #logLater(): Timer {
     return this.#options.clock.after(REFUSED_LOG_MS, () => {
       const refused = this.figures().map((figures) => ({ sessionId: figures.sessionId, faults: figures.refused }));
-      const total = refused.flatMap(({ faults }) => Object.values(faults)).reduce((sum, count) => sum + count, 0);
+      // What comes before the answer has arrived is early, not wrong.
+      const wrong = refused.flatMap(({ faults }) =>
+        Object.entries(faults).filter(([fault]) => fault !== 'before-start'),
+      );
+      const total = wrong.reduce((sum, [, count]) => sum + count, 0);
       if (total > this.#refusedLogged) this.#options.logger.warn({ refused }, 'packets were refused');
       this.#refusedLogged = total;
       this.#logTimer = this.#logLater();
