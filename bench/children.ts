@@ -84,9 +84,7 @@ export class Measured {
   /** User and system time of the whole process so far, in ms (proc(5)). @throws AppError `child-failed` */
   cpuMs(): number {
     try {
-      const stat = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8');
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_S;
+      return cpuMsOf(this.#child.pid ?? 0);
     } catch (cause) {
       throw new AppError('child-failed', `${this.name} has ended: ${this.#said.trim()}`, { cause });
     }
@@ -101,6 +99,13 @@ export class Measured {
     await ended;
     force.cancel();
   }
+}
+
+/** User and system time of a whole process so far, in ms (proc(5)). Throws where it has ended. */
+export function cpuMsOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_S;
 }
 
 /** UDP ports of the loopback that were free just now. */

@@ -8,6 +8,7 @@ import { quantile } from '../src/lab/alignment.js';
 import { labSpeech } from '../src/lab/speech.js';
 import { startVirtualSound } from '../src/lab/virtual-sound.js';
 import { type CpuFigures, measureCpu, WARM_UP_S } from './cpu.js';
+import { type Forwarding, measureForwarding } from './forwarding.js';
 import { type DelayFigures, measureMouthToEar } from './mouth-to-ear.js';
 
 const OPUS = { bitrateBps: 24_000, complexity: 10, inbandFec: true, expectedLossPct: 5, packetTimeMs: 20 } as const;
@@ -15,6 +16,7 @@ const PLAYOUT_DELAY_MS = 40;
 const LOSS_PCT = 5;
 const SEED = 2_026;
 const SPEECH_S = 20;
+const FORWARDING_S = 10;
 
 const { values } = parseArgs({
   options: {
@@ -27,6 +29,7 @@ const { values } = parseArgs({
 interface Run {
   readonly cpu: { readonly sender: CpuFigures; readonly receiver: CpuFigures };
   readonly mouthToEarMs: { readonly ours: DelayFigures; readonly bare: DelayFigures };
+  readonly forwarding: Forwarding;
 }
 
 try {
@@ -34,7 +37,9 @@ try {
   const runs = wholeNumber('runs', values.runs);
   const results: Run[] = [];
   for (let run = 1; run <= runs; run++) {
-    note(`run ${run} of ${runs}: CPU for ${WARM_UP_S} + ${seconds} s, then mouth to ear for ${SPEECH_S} s`);
+    note(
+      `run ${run} of ${runs}: CPU for ${WARM_UP_S} + ${seconds} s, then mouth to ear for ${SPEECH_S} s, then forwarding`,
+    );
     results.push(await measure(seconds));
   }
   report(results, seconds);
@@ -52,7 +57,8 @@ async function measure(seconds: number): Promise<Run> {
     const env = { ...process.env, ...sound.env };
     const common = { sound, env, opus: OPUS, playoutDelayMs: PLAYOUT_DELAY_MS, speech: speech.human };
     const cpu = await measureCpu({ ...common, seconds, lossPct: LOSS_PCT, seed: SEED });
-    return { cpu, mouthToEarMs: await measureMouthToEar({ ...common, other: speech.other }) };
+    const mouthToEarMs = await measureMouthToEar({ ...common, other: speech.other });
+    return { cpu, mouthToEarMs, forwarding: await measureForwarding({ dir, seconds: FORWARDING_S }) };
   } finally {
     await sound.stop();
     rmSync(dir, { recursive: true, force: true });
@@ -81,6 +87,7 @@ function report(results: readonly Run[], seconds: number): void {
     playoutDelayMs: PLAYOUT_DELAY_MS,
     cpu: { sender: cpu('sender'), receiver: cpu('receiver') },
     mouthToEarMs: { ours: delay('ours'), bare: delay('bare') },
+    forwarding: forwardingOf(results, median),
   };
   if (values.json) {
     process.stdout.write(`${JSON.stringify(outcome)}\n`);
@@ -102,7 +109,26 @@ function report(results: readonly Run[], seconds: number): void {
       similarity,
     ]);
   }
-  process.stdout.write(`${cpuTable}\n${delayTable}\n`);
+  const { worker, rtpengine, ratio, fault } = outcome.forwarding;
+  const head = ['forwarded packets a second of CPU', 'a room worker', 'rtpengine in user space', 'ratio'];
+  const forwardingTable = new Table({ head, style });
+  forwardingTable.push([`${outcome.forwarding.calls} calls`, worker, rtpengine ?? fault ?? '', ratio ?? '']);
+  process.stdout.write(`${cpuTable}\n${delayTable}\n${forwardingTable}\n`);
+}
+
+function forwardingOf(results: readonly Run[], median: (of: (run: Run) => number) => number) {
+  const fault = results.map(({ forwarding }) => forwarding.rtpengineFault).find((text) => text !== null) ?? null;
+  const of = (figure: (forwarding: Forwarding) => number | null | undefined) =>
+    fault === null ? median(({ forwarding }) => figure(forwarding) ?? Number.NaN) : null;
+  return {
+    calls: results[0]?.forwarding.calls ?? 0,
+    worker: Math.round(median(({ forwarding }) => forwarding.worker.packetsPerCpuS)),
+    workerArrivedPct: median(({ forwarding }) => forwarding.worker.arrivedPct),
+    rtpengine: of(({ rtpengine }) => Math.round(rtpengine?.packetsPerCpuS ?? Number.NaN)),
+    rtpengineArrivedPct: of(({ rtpengine }) => rtpengine?.arrivedPct),
+    ratio: of(({ ratio }) => ratio),
+    fault,
+  };
 }
 
 function wholeNumber(name: string, text: string): number {
