@@ -331,6 +331,16 @@ test('calls between sites, their rooms, and what is refused; a gateway that vani
   t.match(await next(attic), { type: 'answer', callId: 'call-3000' }, 'within the site nobody notices');
   await door.say({ ...invite, callId: 'call-4000', to: 'Kitchen', sdp });
   t.match(await next(door), { type: 'reject', reason: 'unreachable' });
+
+  const again = await Gateway.start({ config, ...common });
+  t.teardown(() => again.close());
+  await until(() => again.router.stations().every(({ online }) => online) && again.pool.isReady);
+  await until(() => gate.host.switchboard.reachesElsewhere === true);
+  await door.say({ ...invite, callId: 'call-5000', to: '2', sdp });
+  t.match(await next(indoor), { type: 'invite', callId: 'call-5000' }, 'a gateway that is back takes calls again');
+  await Promise.all([indoor.link.close(), attic.link.close()]);
+  await home.stop();
+  t.match(await next(door), { type: 'bye', callId: 'call-5000', reason: 'site-lost' });
 });
 
 test('the HTTP API: rooms, an OpenAPI description, and every fault by name', async (t) => {

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addAudioCommand } from './commands/audio.js';
 import { addCallCommands } from './commands/call.js';
 import { addConfigCommands } from './commands/config.js';
+import { addGatewayCommand } from './commands/gateway.js';
 import { addInstallCommand } from './commands/install.js';
 import { addLabCommands } from './commands/lab.js';
 import { fail } from './commands/output.js';
@@ -26,6 +27,7 @@ addStatusCommand(program);
 addLabCommands(program);
 addConfigCommands(program);
 addInstallCommand(program);
+addGatewayCommand(program);
 addAudioCommand(program);
 program.configureOutput({ outputError: (text, write) => write(text) });
 program.exitOverride((error) => {

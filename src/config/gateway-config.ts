@@ -9,7 +9,12 @@ const address = z.string().regex(/^[a-z0-9-]{1,64}@[a-z0-9-]{1,64}$/, 'must be {
 /** The gateway's configuration, in YAML. Paths that are not absolute are meant from the file's own folder. */
 export const gatewaySchema = z.strictObject({
   http: z.strictObject({ port: portNumber.default(8_080).describe("on this machine's loopback alone") }).prefault({}),
-  rtp: rtpSchema.describe('where stations reach the room workers by UDP; each party of a call has a port of its own'),
+  rtp: rtpSchema
+    .refine((rtp) => !['0.0.0.0', '::'].includes(rtp.address), {
+      message: 'must be one address, which stations are told to send to',
+      path: ['address'],
+    })
+    .describe('where stations reach the room workers by UDP; each party of a call has a port of its own'),
   workers: z
     .strictObject({
       count: z.int().min(1).max(32).default(2).describe('about one for a core'),
