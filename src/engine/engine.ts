@@ -5,7 +5,8 @@ import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import type { Logger } from '../core/logger.js';
-import { engineNotifications, engineRequests } from '../protocol/engine-api.js';
+import { type EngineStatus, engineNotifications, engineRequests } from '../protocol/engine-api.js';
+import { serveEngineMetrics } from './engine-metrics.js';
 import { boardParts, type EngineParts } from './parts.js';
 import { Sessions } from './sessions.js';
 import { cardFault, Sound } from './sound.js';
@@ -105,6 +106,15 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     if (peer !== station) stationChanged(peer);
   };
 
+  const status = (): EngineStatus => ({
+    pid: process.pid,
+    ...sound.status(),
+    codec: { encoder: parts.encoderName, decoder: parts.decoderName, rateHz },
+    sessions: sessions.figures(),
+    refused: refused.all() as Record<string, number>,
+    memoryRssBytes: process.memoryUsage.rss(),
+  });
+
   server = await serveRpc({
     path: join(config.run, 'media.sock'),
     requests: engineRequests,
@@ -138,14 +148,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         sound.mixer.setVolume(percent);
         return {};
       },
-      'engine.status': () => ({
-        pid: process.pid,
-        ...sound.status(),
-        codec: { encoder: parts.encoderName, decoder: parts.decoderName, rateHz },
-        sessions: sessions.figures(),
-        refused: refused.all() as Record<string, number>,
-        memoryRssBytes: process.memoryUsage.rss(),
-      }),
+      'engine.status': status,
     },
     onConnect: (peer) => {
       peer.onClose(() => {
@@ -159,13 +162,14 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     await sessions.end();
     throw error;
   });
+  const metrics = await serveEngineMetrics({ run: config.run, status, logger });
   sound.open();
 
   return {
     close: async () => {
       await sessions.end();
       sound.close();
-      await server.close();
+      await Promise.all([server.close(), metrics.close()]);
       stationGone?.cancel();
     },
   };

@@ -25,6 +25,7 @@ import { announce, lastWill, newIdentity } from './presence.js';
 import { PressActions } from './press-actions.js';
 import { Signalling } from './signalling.js';
 import { SiteHost } from './site-host.js';
+import { serveStationMetrics } from './station-metrics.js';
 import { stationStatus } from './station-status.js';
 
 export interface StationOptions {
@@ -61,6 +62,7 @@ export class Station {
   readonly #presses: PressActions;
   #flows: Flows | undefined;
   #api: LocalApi | undefined;
+  #metrics: { close(): Promise<void> } | undefined;
   #watchdog: Timer | undefined;
   #closing: Promise<void> | undefined;
   #doorBy = 'local';
@@ -184,27 +186,29 @@ export class Station {
         logger,
       });
     }
+    const status = () =>
+      stationStatus({
+        config,
+        board,
+        link: this.#link,
+        calls: this.#calls,
+        door: this.#door,
+        pins: this.#pins,
+        outbox: this.#outbox,
+        engine: this.#engine,
+        siteHost: this.#siteHost,
+        flows: this.#flows,
+        refused: this.#refused,
+      });
     this.#api = await serveLocalApi({
       path: join(config.run, 'station.sock'),
       calls: this.#calls,
       door: this.#door,
-      status: () =>
-        stationStatus({
-          config,
-          board,
-          link: this.#link,
-          calls: this.#calls,
-          door: this.#door,
-          pins: this.#pins,
-          outbox: this.#outbox,
-          engine: this.#engine,
-          siteHost: this.#siteHost,
-          flows: this.#flows,
-          refused: this.#refused,
-        }),
+      status,
       logger,
       refused: this.#refused,
     });
+    this.#metrics = await serveStationMetrics({ run: config.run, status, mqtt: () => this.#link.figures(), logger });
     const turn = (): void => {
       notify.watchdog();
       this.#watchdog = clock.after(WATCHDOG_MS, turn);
@@ -223,7 +227,7 @@ export class Station {
     this.#engine.close();
     this.#pins.close();
     await this.#link.close();
-    await Promise.all([this.#events.close(), this.#api?.close(), this.#siteHost?.close()]);
+    await Promise.all([this.#events.close(), this.#api?.close(), this.#metrics?.close(), this.#siteHost?.close()]);
     this.#outbox.close();
     this.#watchdog?.cancel();
   }

@@ -1,6 +1,4 @@
-import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
-import { createConnection, createServer, type Socket } from 'node:net';
-import { dirname } from 'node:path';
+import { createServer, type Socket } from 'node:net';
 import {
   createMessageConnection,
   ErrorCodes,
@@ -13,6 +11,7 @@ import type { Counters } from '../../core/counters.js';
 import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { BoundedMessageReader } from './bounded-message-reader.js';
+import { listenAt, openSocket } from './socket-path.js';
 
 /** JSON-RPC 2.0 over Unix sockets; every message is checked by its zod schema when it is sent and when it comes. */
 export type RequestMap = Record<string, { readonly params: z.ZodType; readonly result: z.ZodType }>;
@@ -53,8 +52,6 @@ export interface RpcClient<R extends RequestMap> {
 const APP_ERROR = -32_000;
 const MOST_UNSENT_BYTES = 1_048_576;
 const MOST_REQUESTS_AT_ONCE = 64;
-/** Room for `sun_path` (unix(7)), the closing zero apart. */
-const MOST_PATH_BYTES = 107;
 
 const errorData = z.object({ code: z.string().max(64), remedy: z.string().max(1_000).optional() });
 
@@ -75,7 +72,6 @@ export async function serveRpc<R extends RequestMap, N extends NotificationMap>(
   refused: Counters<string>;
 }): Promise<RpcServer<N>> {
   const { path, requests, notifications, handlers, logger, refused } = options;
-  await makeWay(path);
   const clients = new Map<Socket, MessageConnection>();
 
   const notify = <K extends Name<N>>(
@@ -163,12 +159,8 @@ export async function serveRpc<R extends RequestMap, N extends NotificationMap>(
   };
 
   const server = createServer(serve);
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => reject(socketFailed(path, error.code ?? error.message)));
-    server.listen(path, resolve);
-  });
+  await listenAt(server, path);
   server.on('error', (error) => logger.error({ path, error: errorText(error) }, 'the socket failed'));
-  chmodSync(path, 0o660);
 
   return {
     notify: (name, params) => notify([...clients], name, params),
@@ -242,43 +234,6 @@ function converse(socket: Socket, onFault: (fault: string) => void): MessageConn
   return connection;
 }
 
-async function makeWay(path: string): Promise<void> {
-  if (Buffer.byteLength(path) > MOST_PATH_BYTES) {
-    throw socketFailed(path, `longer than ${MOST_PATH_BYTES} bytes; choose a shorter folder`);
-  }
-  mkdirSync(dirname(path), { recursive: true });
-  const socket = await openSocket(path, 1_000).catch(() => undefined);
-  if (socket !== undefined) {
-    socket.destroy();
-    throw new AppError('socket-taken', `another process serves ${path}`, {
-      remedy: 'End it, or choose another folder',
-    });
-  }
-  const left = lstatSync(path, { throwIfNoEntry: false });
-  if (left === undefined) return;
-  if (!left.isSocket()) throw socketFailed(path, 'what is there is no socket');
-  unlinkSync(path);
-}
-
-function openSocket(path: string, timeoutMs: number): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = createConnection(path);
-    const fail = (why: string) => {
-      clearTimeout(timer);
-      socket.destroy();
-      reject(new AppError('socket-unreachable', `nobody answers on ${path} (${why})`));
-    };
-    const onError = (error: NodeJS.ErrnoException) => fail(error.code ?? error.message);
-    const timer = setTimeout(() => fail('timeout'), timeoutMs);
-    socket.once('error', onError);
-    socket.once('connect', () => {
-      clearTimeout(timer);
-      socket.off('error', onError);
-      resolve(socket);
-    });
-  });
-}
-
 function withTimeout<T>(promise: Promise<T>, timeoutMs: number, name: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new AppError('timeout', `${name}: no answer in ${timeoutMs} ms`)), timeoutMs);
@@ -302,10 +257,6 @@ function toAppError(error: unknown, name: string): AppError {
 
 function connectionClosed(name: string): AppError {
   return new AppError('connection-closed', `${name}: the connection ended before the answer`);
-}
-
-function socketFailed(path: string, why: string): AppError {
-  return new AppError('socket-failed', `can't serve ${path} (${why})`);
 }
 
 function firstFault(error: z.ZodError): string {

@@ -1,0 +1,159 @@
+import { join } from 'node:path';
+import { byClass, type Figures, METRICS_CONTENT_TYPE, METRICS_URL, Metrics } from '../adapters/metrics/metrics.js';
+import {
+  PROCESS_FIGURES,
+  type ProcessStatus,
+  ProcessWatch,
+  residentBytes,
+} from '../adapters/metrics/process-figures.js';
+import { readText, serveText } from '../adapters/sockets/text-page.js';
+import { errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { StationStatus } from '../protocol/station-api.js';
+
+interface Status {
+  readonly process: ProcessStatus;
+  readonly station: StationStatus;
+  readonly mqtt: { readonly waiting: number; readonly dropped: Partial<Record<string, number>> };
+  /** Whether the media process gave its own metrics. */
+  readonly hasMedia: boolean;
+}
+
+const MEDIA_WITHIN_MS = 500;
+const MOST_MEDIA_BYTES = 262_144;
+
+const FIGURES: Figures<Status> = {
+  ...PROCESS_FIGURES,
+  media_up: { kind: 'gauge', help: '1 while the media process answers', of: ({ hasMedia }) => [[hasMedia ? 1 : 0]] },
+  call: {
+    kind: 'gauge',
+    help: '1 for each call that there is',
+    labels: ['call_id', 'state', 'direction'],
+    of: ({ station }) =>
+      station.calls.map(({ callId, state, direction }) => [1, { call_id: callId, state, direction }] as const),
+  },
+  mqtt_connected: {
+    kind: 'gauge',
+    help: '1 while the broker is reached',
+    of: ({ station }) => [[station.broker.connected ? 1 : 0]],
+  },
+  mqtt_waiting_messages: {
+    kind: 'gauge',
+    help: 'Messages queued or not acknowledged yet',
+    of: ({ mqtt }) => [[mqtt.waiting]],
+  },
+  mqtt_dropped_total: {
+    kind: 'counter',
+    help: 'Messages not sent or not taken in, by kind',
+    labels: ['class'],
+    of: ({ mqtt }) => byClass(mqtt.dropped),
+  },
+  outbox_waiting_events: {
+    kind: 'gauge',
+    help: 'Events kept on disk for the broker',
+    of: ({ station }) => [[station.outbox.waiting]],
+  },
+  outbox_dropped_total: {
+    kind: 'counter',
+    help: 'Events that had to go for newer ones',
+    of: ({ station }) => [[station.outbox.dropped]],
+  },
+  door_open: {
+    kind: 'gauge',
+    help: '1 while the door is held open',
+    of: ({ station: { door } }) => (door.fitted ? [[door.open ? 1 : 0]] : []),
+  },
+  door_openings_total: {
+    kind: 'counter',
+    help: 'Times the door was opened',
+    of: ({ station: { door } }) => (door.fitted ? [[door.openings]] : []),
+  },
+  door_refused_total: {
+    kind: 'counter',
+    help: 'Openings refused, by reason',
+    labels: ['class'],
+    of: ({ station }) => byClass(station.door.refused),
+  },
+  refused_total: {
+    kind: 'counter',
+    help: 'What was refused from outside, by class of fault',
+    labels: ['class'],
+    of: ({ station }) => byClass(station.refused),
+  },
+  presses_total: {
+    kind: 'counter',
+    help: 'What became of presses that flows were offered',
+    labels: ['class'],
+    of: ({ station }) => byClass(station.flows?.presses ?? {}),
+  },
+  flows_running: {
+    kind: 'gauge',
+    help: '1 while the flows run',
+    of: ({ station: { flows } }) => (flows === null ? [] : [[flows.state === 'running' ? 1 : 0]]),
+  },
+  flows_faults_total: {
+    kind: 'counter',
+    help: 'Crashes and hangs of the flows, and times that good ones were put back',
+    labels: ['class'],
+    of: ({ station: { flows } }) =>
+      flows === null ? [] : byClass({ crash: flows.crashes, hang: flows.hangs, restore: flows.restores }),
+  },
+  flows_resident_memory_bytes: {
+    kind: 'gauge',
+    help: 'Resident memory of the flows process',
+    of: ({ station }) => {
+      const rssBytes = residentBytes(station.flows?.pid ?? -1);
+      return rssBytes === null ? [] : [[rssBytes]];
+    },
+  },
+  routed_messages_total: {
+    kind: 'counter',
+    help: 'Call messages that the switchboard moved; on a site host',
+    of: ({ station: { siteHost } }) => (siteHost === null ? [] : [[siteHost.routed]]),
+  },
+  routing_refused_total: {
+    kind: 'counter',
+    help: 'Call messages that the switchboard refused, by reason; on a site host',
+    labels: ['class'],
+    of: ({ station: { siteHost } }) => byClass(siteHost?.refused ?? {}),
+  },
+};
+
+/**
+ * `GET /metrics` on `station-metrics.sock` in `run`: the station's own, what can be seen of the flows without asking them, and
+ * then those of the media process. Where that can't be served, the station goes on without.
+ */
+export async function serveStationMetrics(options: {
+  run: string;
+  status: () => Promise<StationStatus>;
+  mqtt: () => Status['mqtt'];
+  logger: Logger;
+}): Promise<{ close(): Promise<void> }> {
+  const { run, status, mqtt, logger } = options;
+  const metrics = new Metrics('entryphone_station_', FIGURES);
+  const watch = new ProcessWatch();
+  const media = { path: join(run, 'media-metrics.sock'), url: METRICS_URL };
+  const text = async (): Promise<string> => {
+    const [station, ofMedia] = await Promise.all([
+      status(),
+      readText({ ...media, timeoutMs: MEDIA_WITHIN_MS, mostBytes: MOST_MEDIA_BYTES }).catch(() => null),
+    ]);
+    const own = await metrics.text({ process: watch.read(), station, mqtt: mqtt(), hasMedia: ofMedia !== null });
+    return own + (ofMedia ?? '');
+  };
+  const page = await serveText({
+    path: join(run, 'station-metrics.sock'),
+    url: METRICS_URL,
+    contentType: METRICS_CONTENT_TYPE,
+    text,
+    logger,
+  }).catch((error: unknown) => {
+    logger.warn({ error: errorText(error) }, 'no metrics are served');
+  });
+  return {
+    close: async () => {
+      watch.close();
+      await page?.close();
+    },
+  };
+}
