@@ -1,7 +1,7 @@
 # The two commands: `make run` starts two intercom stations on this machine, `make test` runs the tests.
 # Both set up what is missing first; a second start takes a moment and needs no network.
 SHELL := /bin/sh
-.PHONY: run test test-long test-peers bench screenshots setup lint format clean
+.PHONY: run test test-long bench screenshots setup lint format clean
 export PATH := $(CURDIR)/.toolchain/bin:$(PATH)
 
 run: setup
