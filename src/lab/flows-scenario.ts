@@ -31,9 +31,12 @@ export interface FlowsFaultResult {
 
 const FAULTS = ['loop', 'reject', 'corrupt', 'unloadable'] as const;
 type Fault = (typeof FAULTS)[number];
-export type FlowsResult = { readonly ok: boolean; readonly failed: readonly string[] } & Readonly<
-  Record<Fault, FlowsFaultResult>
->;
+export interface FlowsResult extends Readonly<Record<Fault, FlowsFaultResult>> {
+  readonly ok: boolean;
+  readonly failed: readonly string[];
+  /** The same measure with nothing broken: what this machine's own hiccups cost. */
+  readonly controlSilenceMs: number | null;
+}
 
 const MOST_SILENCE_MS = 40;
 /** A loop costs 3.5 s to be seen, 10 s of being deaf to SIGTERM, and a start; a rejection three starts and safe mode. */
@@ -45,6 +48,7 @@ const BACK_WITHIN_MS: Readonly<Record<Fault, number>> = {
 };
 const RINGS_WITHIN_MS = 2_500;
 const TAIL_MS = 500;
+const CONTROL_MS = 10_000;
 /** By then the nodes of a deployment have their connections. */
 const SETTLED_MS = 1_500;
 
@@ -106,11 +110,14 @@ export async function runFlowsScenario(context: ScenarioContext): Promise<FlowsR
   const failed: string[] = [];
   const site = await startScenarioSite(context, { flows: true });
   const watches = await watchBoth(site);
+  let control: number | undefined;
   const results = Object.fromEntries(FAULTS.map((fault) => [fault, none])) as Record<Fault, FlowsFaultResult>;
   try {
     context.log('waiting for the flows of both stations');
     const ready = await attempt(failed, 'flows', () => flowsReady(site, watches));
     if (ready !== undefined) {
+      context.log('a call with nothing broken, for comparison');
+      control = await attempt(failed, 'control', () => silenceWhile(site, watches, () => sleep(CONTROL_MS)));
       for (const fault of FAULTS) {
         context.log(`${fault}: in mid-call`);
         const inCall = await attempt(failed, `${fault} in mid-call`, () => breakInCall(site, watches, fault));
@@ -129,7 +136,7 @@ export async function runFlowsScenario(context: ScenarioContext): Promise<FlowsR
     watches.indoor.close();
     await site.stop();
   }
-  return { ok: failed.length === 0, failed, ...results };
+  return { ok: failed.length === 0, failed, controlSilenceMs: control ?? null, ...results };
 }
 
 const none: FlowsFaultResult = { callSilenceMs: null, pressRang: false, flowsBackMs: null };
@@ -164,6 +171,15 @@ async function breakInCall(
   watches: Watches,
   fault: Fault,
 ): Promise<{ readonly silenceMs: number; readonly backMs: number }> {
+  let backMs = 0;
+  const silenceMs = await silenceWhile(site, watches, async () => {
+    ({ backMs } = await breakFlows(site, watches, fault));
+  });
+  return { silenceMs, backMs };
+}
+
+/** @returns the longest silence of a tone that the door's microphone is given while this is done, in a call of its own */
+async function silenceWhile(site: Site, watches: Watches, what: () => Promise<void>): Promise<number> {
   await talk(site, watches);
   const { sound } = site;
   const recorder = await DeviceRecorder.start({
@@ -176,12 +192,12 @@ async function breakInCall(
   const tone = holdTone({ device: sound.devices('door').feed, seconds: 90, env: sound.env });
   try {
     const from = await toneHeard(recorder);
-    const { backMs } = await breakFlows(site, watches, fault);
+    await what();
     await sleep(TAIL_MS);
     const heard = recorder.soFar().subarray(from);
     const callIsUp = (await watches.door.client.call('station.status', {})).calls.at(-1)?.state === 'answered';
     if (!callIsUp) throw new AppError('call-lost', 'the call has ended');
-    return { silenceMs: longestSilenceMs(heard, LAB_RATE_HZ), backMs };
+    return longestSilenceMs(heard, LAB_RATE_HZ);
   } finally {
     tone.stop();
     await recorder.stop();

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { CARD_NICENESS, withNiceness } from './precedence.js';
+import { CARD_PRIORITY, inRealTime } from './precedence.js';
 import { LAB_RATE_HZ } from './speech.js';
 
 const PITCH_HZ = 440;
@@ -12,7 +12,7 @@ export function holdTone(options: { device: string; seconds: number; env: Readon
   stop(): void;
 } {
   const args = ['-q', '-t', 'raw', '-f', 'S16_LE', '-c', '1', '-r', String(LAB_RATE_HZ), '--buffer-time=500000'];
-  const command = withNiceness(CARD_NICENESS, ['aplay', '-D', options.device, ...args]);
+  const command = inRealTime(CARD_PRIORITY, ['aplay', '-D', options.device, ...args]);
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {
     env: { ...process.env, ...options.env },
     stdio: ['pipe', 'ignore', 'ignore'],

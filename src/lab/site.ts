@@ -8,7 +8,7 @@ import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { stationNotifications, stationRequests } from '../protocol/station-api.js';
 import type { LabCloud } from './cloud.js';
-import { MEDIA_NICENESS, withNiceness } from './precedence.js';
+import { inRealTime, MEDIA_PRIORITY } from './precedence.js';
 import { type FlowsPlan, type SitePlan, STATIONS, type StationId, stationConfig } from './site-config.js';
 import { startVirtualBoard, type VirtualBoard } from './virtual-board.js';
 import { startVirtualSound, type VirtualSound } from './virtual-sound.js';
@@ -257,7 +257,7 @@ function prepare(
       output: output('media'),
       spec: {
         name: `${id} media`,
-        command: withNiceness(MEDIA_NICENESS, node('media.js')),
+        command: inRealTime(MEDIA_PRIORITY, node('media.js')),
         env: ownCard ? {} : sound.env,
         startTimeoutMs: 10_000,
         stopTimeoutMs: 1_500,

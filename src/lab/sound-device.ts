@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Clock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import { quantile } from './alignment.js';
-import { CARD_NICENESS, withNiceness } from './precedence.js';
+import { CARD_PRIORITY, inRealTime } from './precedence.js';
 
 export interface DeviceOptions {
   /** ALSA device name. */
@@ -162,7 +162,7 @@ type AlsaChild = ChildProcessByStdio<Writable, Readable, Readable>;
 function alsaProgram(program: 'aplay' | 'arecord', { device, rateHz, env }: DeviceOptions): AlsaChild {
   const format = ['-t', 'raw', '-f', 'S16_LE', '-c', '1', '-r', String(rateHz)];
   const buffering = [`--buffer-time=${BUFFER_MS * 1000}`, `--period-time=${PERIOD_MS * 1000}`];
-  const command = withNiceness(CARD_NICENESS, [program, '-v', '-D', device, ...format, ...buffering]);
+  const command = inRealTime(CARD_PRIORITY, [program, '-v', '-D', device, ...format, ...buffering]);
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {
     env: { ...process.env, ...env, LC_ALL: 'C' },
     stdio: ['pipe', 'pipe', 'pipe'],

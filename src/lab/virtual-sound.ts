@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '../core/errors.js';
-import { CARD_NICENESS, withNiceness } from './precedence.js';
+import { CARD_PRIORITY, inRealTime, putInRealTime } from './precedence.js';
 import { PulseControl } from './pulse-control.js';
 
 /** ALSA device names of one station's virtual card; they mean something where `VirtualSound.env` is set. */
@@ -90,6 +90,7 @@ export async function startVirtualSound(options: {
     options.signal?.throwIfAborted();
     const server = start(serverCommand(dir), 'ignore');
     pulse = await PulseControl.connect(controlPath, server, START_TIMEOUT_MS);
+    putInRealTime(CARD_PRIORITY, server.pid);
     const monitors = stations.flatMap((station) => [`${station}-feed.monitor`, `${station}-loop.monitor`]);
     // An idle null sink renders in blocks of 2 s. A reader that wants little latency keeps it at short ones for good.
     for (const monitor of monitors) start(readerCommand(monitor), 'ignore');
@@ -158,7 +159,8 @@ function alsaConfiguration(stations: string[]): string {
 }
 
 function serverCommand(dir: string): string[] {
-  const flags = '--daemonize=no --exit-idle-time=-1 --use-pid-file=no --realtime=no --high-priority=no';
+  // A card's own clock is not late for want of a processor; where the daemon may not have real time, it does without.
+  const flags = '--daemonize=no --exit-idle-time=-1 --use-pid-file=no --realtime=yes --high-priority=yes';
   return [
     'pulseaudio',
     '-n',
@@ -177,7 +179,7 @@ function readerCommand(monitor: string): string[] {
 function startTied(command: string[], env: Record<string, string>, stdout: 'ignore' | 'pipe'): ChildProcess {
   // Without the session's variables, a user's own sound server and D-Bus stay out of it.
   const { PATH } = process.env;
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...withNiceness(CARD_NICENESS, command)], {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...inRealTime(CARD_PRIORITY, command)], {
     stdio: ['ignore', stdout, 'ignore'],
     detached: true, // a terminal's Ctrl-C is for the caller alone
     env: { PATH, LC_ALL: 'C', HOME: env.PULSE_RUNTIME_PATH, ...env },

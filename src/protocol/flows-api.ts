@@ -46,7 +46,7 @@ export const flowsRequests = {
   'flows.report': { params: flowsReport, result: z.object({ adminToken: z.string() }) },
   /** From a config node, each `HEARTBEAT_MS`: the flows' event loop turns. */
   'flows.heartbeat': { params: z.object({}), result: z.object({}) },
-  /** The station, for status and for lists to choose from. */
+  /** The station, and its call as it is: from here on this client is told `call.changed`. */
   'station.describe': {
     params: z.object({}),
     result: z.object({

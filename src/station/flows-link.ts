@@ -16,6 +16,8 @@ interface Client {
   presses: ReadonlySet<string>;
   gestures: ReadonlySet<string>;
   wantsLevels: boolean;
+  /** Has been told of the call as it is, and follows it from there. */
+  wantsCalls: boolean;
   /** Has said a heartbeat: a config node. */
   isNode: boolean;
 }
@@ -80,7 +82,7 @@ export class FlowsLink {
   }
 
   callChanged(view: CallView): void {
-    for (const [peer, { isNode }] of this.#clients) if (isNode) peer.notify('call.changed', view);
+    for (const [peer, { wantsCalls }] of this.#clients) if (wantsCalls) peer.notify('call.changed', view);
   }
 
   async close(): Promise<void> {
@@ -109,13 +111,16 @@ export class FlowsLink {
           listener.beat();
           return {};
         },
-        'station.describe': () => ({
-          station: station.id,
-          name: station.name,
-          buttons: [...buttons],
-          leds: Object.keys(leds).filter((name) => name !== MICROPHONE_LED),
-          call: calls.views().findLast(({ state }) => state !== 'ended') ?? null,
-        }),
+        'station.describe': (_params, peer) => {
+          this.#client(peer).wantsCalls = true;
+          return {
+            station: station.id,
+            name: station.name,
+            buttons: [...buttons],
+            leds: Object.keys(leds).filter((name) => name !== MICROPHONE_LED),
+            call: calls.views().findLast(({ state }) => state !== 'ended') ?? null,
+          };
+        },
         'button.watch': (params, peer) => {
           const client = this.#client(peer);
           client.presses = new Set(params.presses);
@@ -151,7 +156,13 @@ export class FlowsLink {
         },
       },
       onConnect: (peer) => {
-        this.#clients.set(peer, { presses: new Set(), gestures: new Set(), wantsLevels: false, isNode: false });
+        this.#clients.set(peer, {
+          presses: new Set(),
+          gestures: new Set(),
+          wantsLevels: false,
+          wantsCalls: false,
+          isNode: false,
+        });
         peer.onClose(() => this.#gone(peer));
       },
       logger,
