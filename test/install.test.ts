@@ -135,14 +135,14 @@ test('applied to an image: configuration that loads, users, units, firmware; the
 test('what can not be done is said, with what to do, and nothing is half done', async (t) => {
   const root = tempRoot(t);
   const common = ['--root', root, '--role', 'station', '--broker', '192.0.2.10', '--address', '192.0.2.1'];
-  for (const [args, words] of [
-    [['--board', 'raspberry-pi-9', ...common], /no board profile raspberry-pi-9.*virtual-board/],
-    [['--board', 'virtual-board', ...common, '--id', '../door'], /station\.id/],
-    [['--board', 'virtual-board', '--root', root, '--role', 'station', '--address', '192.0.2.1'], /--broker/],
-    [['--board', 'virtual-board', ...common, '--root', join(root, 'none')], /is no folder/],
+  for (const [args, expected, words] of [
+    [['--board', 'raspberry-pi-9', ...common], 1, /no board profile raspberry-pi-9.*virtual-board/],
+    [['--board', 'virtual-board', ...common, '--id', '../door'], 2, /station\.id/],
+    [['--board', 'virtual-board', '--root', root, '--role', 'station', '--address', '192.0.2.1'], 2, /--broker/],
+    [['--board', 'virtual-board', ...common, '--root', join(root, 'none')], 2, /is no folder/],
   ] as const) {
     const { status, stderr } = install(...args, '--apply');
-    t.equal(status, 1);
+    t.equal(status, expected, words.source);
     t.match(stderr, words);
   }
   t.same(filesOf(root), []);
