@@ -63,6 +63,7 @@ test('only the two parties of a live call write in it, each what is its to write
     ['door', 'bye', 'door>panel'],
     ['panel', 'bye', 'drop no-such-call'],
     ['panel', 'door-open', 'drop no-such-call'],
+    ['panel', 'update', 'reject no-such-call from undefined'],
     ['door', 'invite', 'door>panel'],
     ['panel', 'reject', 'panel>door'],
     ['panel', 'answer', 'drop no-such-call'],

@@ -1,5 +1,5 @@
 import type { Clock } from '../core/clock.js';
-import type { Directory } from './directory.js';
+import { type Directory, ELSEWHERE } from './directory.js';
 
 /** What routing needs to see of a call message. */
 export interface RoutedMessage {
@@ -19,7 +19,7 @@ export type RoutingDecision<M extends RoutedMessage> =
   | { readonly kind: 'reject'; readonly from: string | undefined; readonly reason: RejectReason }
   | { readonly kind: 'drop'; readonly fault: RoutingFault };
 
-export type RejectReason = 'unknown' | 'not-allowed' | 'unreachable';
+export type RejectReason = 'unknown' | 'not-allowed' | 'unreachable' | 'no-such-call';
 
 interface RoutedCall {
   readonly caller: string;
@@ -134,7 +134,12 @@ export class CallRouting {
     if (!this.#directory.has(sender)) return { kind: 'drop', fault: 'unknown-sender' };
     if (message.type === 'invite') return this.#invite(sender, message);
     const call = this.#calls.get(message.callId);
-    if (call === undefined) return { kind: 'drop', fault: 'no-such-call' };
+    if (call === undefined) {
+      // A station that was away in mid-call asks so whether the call is still one.
+      const isAsked = message.type === 'update' && sender !== ELSEWHERE;
+      if (isAsked) return { kind: 'reject', from: undefined, reason: 'no-such-call' };
+      return { kind: 'drop', fault: 'no-such-call' };
+    }
     if (sender !== call.caller && sender !== call.callee) return { kind: 'drop', fault: 'not-a-party' };
     if (sender === call.caller && ONLY_CALLEE.has(message.type)) return { kind: 'drop', fault: 'wrong-direction' };
     if (message.type === 'answer' && !call.answered) {

@@ -118,6 +118,29 @@ export function receiveInvite(options: CallOptions & { readonly remote: AudioDes
   };
 }
 
+/** This side talked when its process was killed, and the media process has kept its end; the peer is told, and may deny it. */
+export function resumeCall(
+  options: CallOptions & {
+    readonly direction: Call['direction'];
+    readonly local: AudioDescription;
+    readonly remote: AudioDescription;
+    readonly highestSeq: number;
+    readonly talkLeftMs: number;
+  },
+): Transition {
+  const { direction, local, remote, highestSeq, talkLeftMs } = options;
+  const seen: SeenMessages = { ids: [], highestSeq };
+  const call: Call = { ...start(options), direction, state: 'answered', local, remote, media: 'open', seen };
+  return {
+    call,
+    effects: [
+      { do: 'send', message: update(local) },
+      ...startMedia(call),
+      { do: 'arm', timer: 'talk', afterMs: talkLeftMs },
+    ],
+  };
+}
+
 /**
  * What an invite gets while another call of this station lives. Two stations that call each other at once (glare) keep
  * the call of the one whose id sorts first: it refuses, the other gives up its own call and rings.

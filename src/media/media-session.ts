@@ -157,7 +157,11 @@ export class MediaSession implements FrameSource {
       before.peerWantsFec === agreement.peerWantsFec &&
       before.packetTimeMs === agreement.packetTimeMs;
     if (!encodesAlike) this.#useEncoder(agreement);
-    if (before !== null) return;
+    if (before !== null) {
+      // Who starts it again may be a new run of the station, which has not been told.
+      if (this.#isSilent) this.#options.listener.silent(true);
+      return;
+    }
     this.#reporter.start();
     this.#silentAtMs = this.#options.clock.nowMs() + SILENT_AFTER_RTP_MS;
     this.#watchSilence();

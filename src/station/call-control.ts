@@ -7,10 +7,11 @@ import {
   judgeInvite,
   placeCall,
   receiveInvite,
+  resumeCall,
   type Transition,
   transition,
 } from '../call/call.js';
-import { type AudioDescription, parseSdp, writeSdp } from '../call/sdp.js';
+import { type AudioDescription, parseSdp } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
@@ -19,9 +20,10 @@ import type { Logger } from '../core/logger.js';
 import type { CallMessage } from '../protocol/call-message.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { CallView } from '../protocol/station-api.js';
+import { type JournalEntry, keep, type TakenUp } from './call-journal.js';
 import { CallMedia } from './call-media.js';
 import type { EngineClient } from './engine-client.js';
-import type { CallMessageContent, Signalling } from './signalling.js';
+import { type CallMessageContent, contentOf, type Signalling } from './signalling.js';
 
 /** The messages that make, change and end calls; the door's have their own control. */
 export type ControlMessage = Exclude<CallMessage, { type: `door-${string}` }>;
@@ -52,6 +54,7 @@ export class CallControl {
   readonly #engine: EngineClient;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #onKeep: (entry: JournalEntry | null) => void;
   readonly #onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
   readonly #lines = new Map<string, Line>();
   #toneEnd: Timer | undefined;
@@ -63,6 +66,8 @@ export class CallControl {
     clock: Clock;
     logger: Logger;
     /** A call is new, or in another state; `figures` resolve when an ended call's media is closed (null before). */
+    /** What an end of this process must not lose of the call that lives; null when none does. */
+    onKeep: (entry: JournalEntry | null) => void;
     onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
   }) {
     this.#config = options.config;
@@ -70,6 +75,7 @@ export class CallControl {
     this.#engine = options.engine;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#onKeep = options.onKeep;
     this.#onChange = options.onChange;
   }
 
@@ -94,6 +100,16 @@ export class CallControl {
     return callId;
   }
 
+  /** Takes up a call of the last run, whose media session is still there. */
+  resume(taken: TakenUp): void {
+    const { callId, nextSeq, local, muted, sinceMs } = taken;
+    const talkedMs = Math.max(0, this.#clock.wallMs() - sinceMs);
+    const { ringMs, talkMs } = this.#times();
+    const talkLeftMs = Math.max(0, talkMs - talkedMs);
+    this.#signalling.resume(callId, nextSeq);
+    this.#add(resumeCall({ ...taken, ringMs, talkMs, talkLeftMs }), { local, muted, sinceMs });
+  }
+
   /** @throws AppError `no-call` where none rings here */
   answer(callId?: string): string {
     return this.#local(callId, { on: 'answer' }, (call) => call.state === 'ringing-in');
@@ -114,6 +130,7 @@ export class CallControl {
     const line = this.#current();
     if (line === undefined) throw new AppError('no-call', 'no call lives here');
     line.media.mute(muted);
+    this.#keep();
     this.#logger.info({ callId: line.call.callId, muted }, muted ? 'muted' : 'no longer muted');
     return line.call.callId;
   }
@@ -212,18 +229,22 @@ export class CallControl {
       return;
     }
     if (verdict === 'yield' && current !== undefined) this.#dispatch(current, { on: 'hang-up', reason: 'glare' });
-    const peerName = printable(message.fromName) || from;
+    const peerName = message.fromName.replaceAll(/\p{C}/gu, '').trim() || from;
     const { talkMs } = this.#times();
     this.#add(receiveInvite({ callId, peer: from, peerName, ringMs: message.ringMs, talkMs, remote, id, seq }));
   }
 
-  #add(first: Transition): void {
+  #add(
+    first: Transition,
+    resumed?: { readonly local: AudioDescription; readonly muted: boolean; readonly sinceMs: number },
+  ): void {
     const { callId } = first.call;
     const media = new CallMedia({
       engine: this.#engine,
       config: this.#config,
       callId,
       logger: this.#logger,
+      resumed,
       onOpened: (local) => this.#dispatch(line, { on: 'media-opened', local }),
       onFailed: () => this.#dispatch(line, { on: 'media-failed' }),
     });
@@ -231,8 +252,8 @@ export class CallControl {
       call: first.call,
       media,
       timer: undefined,
-      sinceMs: this.#clock.wallMs(),
-      isPeerKnown: first.call.direction === 'in',
+      sinceMs: resumed?.sinceMs ?? this.#clock.wallMs(),
+      isPeerKnown: first.call.direction === 'in' || resumed !== undefined,
       figures: Promise.resolve(null),
     };
     this.#lines.set(callId, line);
@@ -243,6 +264,7 @@ export class CallControl {
       this.#signalling.forget(oldId);
     }
     this.#run(line, first.effects);
+    this.#keep();
     this.#changed(line);
   }
 
@@ -256,6 +278,7 @@ export class CallControl {
     }
     if (call.state !== before.state) line.sinceMs = this.#clock.wallMs();
     this.#run(line, effects);
+    if (call !== before) this.#keep();
     if (call.state !== before.state) this.#changed(line);
   }
 
@@ -267,7 +290,7 @@ export class CallControl {
     const { call, media } = line;
     switch (effect.do) {
       case 'send':
-        this.#send(line, this.#content(effect.message));
+        this.#send(line, contentOf(effect.message, this.#config.station.name));
         return;
       case 'open-media': {
         const isRestart = call.local !== null;
@@ -294,24 +317,21 @@ export class CallControl {
     }
   }
 
+  #keep(): void {
+    const line = this.#current();
+    if (line === undefined) {
+      this.#onKeep(null);
+      return;
+    }
+    const { call, sinceMs, media } = line;
+    const nextSeq = this.#signalling.sentIn(call.callId);
+    this.#onKeep(keep(call, { sinceMs, nextSeq, muted: media.isMuted }));
+  }
+
   #tone(tone: CallTone | null): void {
     this.#toneEnd?.cancel();
     this.#engine.setTone(tone);
     if (tone === 'busy') this.#toneEnd = this.#clock.after(BUSY_TONE_MS, () => this.#engine.setTone(null));
-  }
-
-  #content(message: Extract<CallEffect, { do: 'send' }>['message']): CallMessageContent {
-    switch (message.type) {
-      case 'invite': {
-        const { name } = this.#config.station;
-        return { type: 'invite', fromName: name, sdp: writeSdp(message.local), ringMs: message.ringMs };
-      }
-      case 'answer':
-      case 'update':
-        return { type: message.type, sdp: writeSdp(message.local) };
-      default:
-        return message;
-    }
   }
 
   #send(line: Line, content: CallMessageContent): void {
@@ -376,9 +396,4 @@ export class CallControl {
 function viewOf({ call, sinceMs }: Line): CallView {
   const { callId, state, direction, peer, peerName, reason } = call;
   return { callId, state, direction, peer, peerName, sinceMs, reason };
-}
-
-/** For people's eyes: a name without control characters. */
-function printable(name: string): string {
-  return name.replaceAll(/\p{C}/gu, '').trim();
 }

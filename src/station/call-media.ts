@@ -17,11 +17,11 @@ export class CallMedia {
   readonly #logger: Logger;
   readonly #onOpened: (local: AudioDescription) => void;
   readonly #onFailed: () => void;
-  readonly #sdpSessionId = randomInt(2 ** 47);
-  #sdpVersion = 0;
+  readonly #sdpSessionId: number;
+  #sdpVersion: number;
   #paths: readonly MediaPath[];
   #started: Parameters<EngineClient['startSession']>[0] | undefined;
-  #muted = false;
+  #muted: boolean;
   #chain: Promise<unknown> = Promise.resolve();
 
   constructor(options: {
@@ -32,6 +32,8 @@ export class CallMedia {
     /** The description of our end, as it can now be told to the peer. */
     onOpened: (local: AudioDescription) => void;
     onFailed: () => void;
+    /** It is open already, since an earlier run of this station. */
+    resumed: { readonly local: AudioDescription; readonly muted: boolean } | undefined;
   }) {
     this.#engine = options.engine;
     this.#config = options.config;
@@ -41,6 +43,15 @@ export class CallMedia {
     const { path, identity } = this.#config.media;
     this.#paths = identity === undefined || path === 'udp' ? ['udp'] : path === 'mqtt' ? ['mqtt'] : ['udp', 'mqtt'];
     this.#onFailed = options.onFailed;
+    const { resumed } = options;
+    if (resumed?.local.paths !== undefined) this.#paths = resumed.local.paths;
+    this.#sdpSessionId = resumed?.local.sessionId ?? randomInt(2 ** 47);
+    this.#sdpVersion = resumed?.local.version ?? 0;
+    this.#muted = resumed?.muted ?? false;
+  }
+
+  get isMuted(): boolean {
+    return this.#muted;
   }
 
   /** Takes a port; waits up to `patienceMs` for the media process. `remote` is the offer that is being answered. */

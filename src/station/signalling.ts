@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import type { OutgoingMessage } from '../call/call.js';
+import { writeSdp } from '../call/sdp.js';
 import type { CallMessage, CallMessageType } from '../protocol/call-message.js';
 import { topic } from '../protocol/topics.js';
 
@@ -20,6 +22,19 @@ const EXPIRY_S: Readonly<Record<CallMessageType, number>> = {
 type Content<M> = M extends unknown ? Omit<M, 'v' | 'id' | 'seq' | 'callId' | 'from' | 'to'> : never;
 /** A call message without its header. */
 export type CallMessageContent = Content<CallMessage>;
+
+/** What a call says, as it is written; an invite in the name of this station. */
+export function contentOf(message: OutgoingMessage, ownName: string): CallMessageContent {
+  switch (message.type) {
+    case 'invite':
+      return { type: 'invite', fromName: ownName, sdp: writeSdp(message.local), ringMs: message.ringMs };
+    case 'answer':
+    case 'update':
+      return { type: message.type, sdp: writeSdp(message.local) };
+    default:
+      return message;
+  }
+}
 
 /** Writes a station's call messages: their headers, their topic, and how long each may wait for the broker. */
 export class Signalling {
@@ -50,6 +65,16 @@ export class Signalling {
     const tracked = sent.catch(() => {}).finally(() => this.#sending.delete(tracked));
     this.#sending.add(tracked);
     return sent;
+  }
+
+  /** Goes on in a call of an earlier run, which had sent less than `seq` messages in it. */
+  resume(callId: string, seq: number): void {
+    this.#nextSeq.set(callId, seq);
+  }
+
+  /** How many messages were sent in a call. */
+  sentIn(callId: string): number {
+    return this.#nextSeq.get(callId) ?? 0;
   }
 
   /** A call that nothing more will be sent in, but for a last word to one who hasn't heard. */

@@ -14,6 +14,7 @@ import type { CallView } from '../protocol/station-api.js';
 import { CallControl } from './call-control.js';
 import { readInbox } from './call-inbox.js';
 import { CallJournal } from './call-journal.js';
+import { resumeLeftBehind } from './call-resumption.js';
 import { DoorControl } from './door-control.js';
 import { EngineClient } from './engine-client.js';
 import { Flows } from './flows.js';
@@ -126,6 +127,7 @@ export class Station {
       signalling: this.#signalling,
       engine: this.#engine,
       ...common,
+      onKeep: (entry) => this.#journal.note(entry),
       onChange: (call, view, figures) => this.#callChanged(call, view, figures),
     });
     this.#pins = (options.openPins ?? openBoardPins)({
@@ -159,8 +161,6 @@ export class Station {
     });
     announce({ identity, config, link: this.#link, ...common });
     this.#link.onState(({ connected }) => this.#watch.linkConnected(connected));
-    this.#link.start();
-    this.#endWhatWasLeftBehind();
   }
 
   /** Hangs up, makes the door safe, says that it is offline, gives everything back; within 1.5 s. */
@@ -214,6 +214,14 @@ export class Station {
       this.#watchdog = clock.after(WATCHDOG_MS, turn);
     };
     turn();
+    // Only then is there word from the peer: what it says of a call that goes on must not come before that is known.
+    void resumeLeftBehind({
+      journal: this.#journal,
+      calls: this.#calls,
+      engine: this.#engine,
+      signalling: this.#signalling,
+      logger,
+    }).then(() => this.#closing === undefined && this.#link.start());
   }
 
   async #close(): Promise<void> {
@@ -235,7 +243,6 @@ export class Station {
   #callChanged(call: Call, view: CallView, figures: Promise<SessionFigures | null>): void {
     const isOver = call.state === 'ended';
     this.#door.callChanged(call);
-    this.#journal.note(isOver ? null : { callId: call.callId, peer: call.peer });
     if (isOver || call.state === 'inviting' || call.state === 'ringing-in') this.#watch.reset();
     this.#pins.leds.call?.set(!isOver);
     this.#flows?.callChanged(view);
@@ -259,19 +266,6 @@ export class Station {
   /** An event for the broker, kept on disk until it is there. */
   #note(kind: string, body: object): void {
     if (this.#closing === undefined) this.#events.add(kind, body);
-  }
-
-  /** So that nobody keeps talking to a station that was killed in mid-call. */
-  #endWhatWasLeftBehind(): void {
-    const left = this.#journal.leftBehind;
-    if (left === null) return;
-    const { callId, peer } = left;
-    const { logger } = this.#options;
-    logger.warn({ callId, peer }, 'the last run ended in mid-call; the peer is told');
-    this.#signalling
-      .send(callId, peer, { type: 'bye', reason: 'station-restarted' })
-      .catch((error: unknown) => logger.warn({ callId, error: errorText(error) }, 'the peer was not told'))
-      .finally(() => this.#calls.current === undefined && this.#journal.note(null));
   }
 }
 

@@ -43,9 +43,9 @@ export class EngineDouble {
       handlers: {
         'session.open': ({ sessionId }) => {
           if (engine.fails) throw new AppError('no-port', 'every port is taken');
-          nextPort += 1;
-          engine.open.set(sessionId, nextPort);
-          return { local: { address: '127.0.0.1', port: nextPort }, ssrc: nextPort * 7, cname: 'double' };
+          const port = engine.open.get(sessionId) ?? ++nextPort;
+          engine.open.set(sessionId, port);
+          return { local: { address: '127.0.0.1', port }, ssrc: port * 7, cname: 'double' };
         },
         'session.start': (params) => {
           if (!engine.open.has(params.sessionId)) throw new AppError('no-session', 'no such session');
