@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { FlowNodes, FlowsAtRev } from '../adapters/node-red/admin-api.js';
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
-import { holdTone, longestSilenceMs } from './held-tone.js';
+import { holdTone, longestSilenceMs, toneHeard } from './held-tone.js';
 import {
   attempt,
   inTime,
@@ -246,17 +246,6 @@ async function breakFlows(
     text: 'back',
   });
   return { backMs: Math.round(systemClock.nowMs() - sinceMs) };
-}
-
-/** Waits until the tone sounds at the other end. @returns from which sample on it does */
-async function toneHeard(recorder: DeviceRecorder): Promise<number> {
-  const half = LAB_RATE_HZ / 2;
-  for (let tries = 0; tries < 100; tries++) {
-    await sleep(100);
-    const heard = recorder.soFar();
-    if (heard.length > half && longestSilenceMs(heard.subarray(-half), LAB_RATE_HZ) === 0) return heard.length - half;
-  }
-  throw new AppError('too-late', 'the tone is not heard at the other end');
 }
 
 async function hangUp({ door, indoor }: Watches): Promise<void> {

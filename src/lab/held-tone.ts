@@ -1,5 +1,8 @@
 import { spawn } from 'node:child_process';
+import { systemClock } from '../core/clock.js';
+import { AppError } from '../core/errors.js';
 import { CARD_PRIORITY, inRealTime } from './precedence.js';
+import type { DeviceRecorder } from './sound-device.js';
 import { LAB_RATE_HZ } from './speech.js';
 
 const PITCH_HZ = 440;
@@ -24,6 +27,20 @@ export function holdTone(options: { device: string; seconds: number; env: Readon
   );
   child.stdin.end(Buffer.from(samples.buffer));
   return { stop: () => void child.kill('SIGKILL') };
+}
+
+/**
+ * Waits until the tone sounds at the other end. @returns from which sample on it does
+ * @throws AppError `too-late` after 10 s
+ */
+export async function toneHeard(recorder: Pick<DeviceRecorder, 'soFar'>): Promise<number> {
+  const half = LAB_RATE_HZ / 2;
+  for (let tries = 0; tries < 100; tries++) {
+    await new Promise<void>((resolve) => systemClock.after(100, resolve));
+    const heard = recorder.soFar();
+    if (heard.length > half && longestSilenceMs(heard.subarray(-half), LAB_RATE_HZ) === 0) return heard.length - half;
+  }
+  throw new AppError('too-late', 'the tone is not heard at the other end');
 }
 
 /** The longest stretch below -50 dB full scale, in ms, in steps of 5 ms. */

@@ -8,6 +8,7 @@ import { errorText } from '../../core/errors.js';
 import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
+import { runKillScenario } from '../../lab/kill-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
 import { note, printJson } from './output.js';
 
@@ -49,6 +50,11 @@ export function addLabCommands(program: Command): void {
     .description("the door station's flows loop, reject, are damaged, can't be loaded: in mid-call, and before a press")
     .option('--json', 'one JSON object on stdout, nothing else')
     .action((options: { json?: boolean }) => runScenario(options, runFlowsScenario));
+  lab
+    .command('kill')
+    .description('media, station and flows of both stations, and the broker, each ended by SIGKILL in mid-call')
+    .option('--json', 'one JSON object on stdout, nothing else')
+    .action((options: { json?: boolean }) => runScenario(options, runKillScenario));
   lab
     .command('door')
     .description('the station is killed, and hung, with the door open; openings are replayed')
