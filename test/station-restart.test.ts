@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
 import { connectRpc } from '../src/adapters/sockets/rpc.js';
-import { placeCall, transition } from '../src/call/call.js';
+import { placeCall, resumeCall, transition } from '../src/call/call.js';
 import { silentLogger } from '../src/core/logger.js';
 import { type CallView, stationNotifications, stationRequests } from '../src/protocol/station-api.js';
 import { CallJournal, keep, takeUp } from '../src/station/call-journal.js';
@@ -143,7 +143,17 @@ test('what is kept of a call, and what a damaged journal is worth', async (t) =>
   const { leftBehind } = new CallJournal({ path: join(dir, 'call.json'), logger: silentLogger });
   t.same(leftBehind, keep(call, times));
   if (leftBehind === null) return;
-  t.match(takeUp(leftBehind), { ...times, nextSeq: 10_003, highestSeq: 5, direction: 'out', local, remote });
+  const taken = takeUp(leftBehind);
+  t.match(taken, { ...times, nextSeq: 10_003, highestSeq: 5, direction: 'out', local, remote });
+  if (taken === undefined) return;
+  const resumed = resumeCall({ ...options, ...taken, talkLeftMs: 400 });
+  t.match(
+    resumed.effects.map((effect) => effect.do),
+    ['send', 'start-media', 'arm'],
+  );
+  t.match(resumed.effects.at(-1), { timer: 'talk', afterMs: 400 }, 'the talk is as long as it would have been');
+  t.equal(transition(resumed.call, { on: 'peer-update', id: 'update-0', seq: 5, remote }).ignored, 'out-of-order');
+  t.equal(transition(resumed.call, { on: 'timeout', timer: 'talk' }).call.reason, 'talk-timeout');
   const { talk } = leftBehind;
   t.equal(talk === null ? '' : takeUp({ ...leftBehind, talk: { ...talk, remote: 'v=0' } }), undefined);
 });

@@ -50,7 +50,7 @@ const MOST_SILENCE_MS = 40;
 const BACK_WITHIN_MS = 30_000;
 /** By then whoever believes that the call is over has said so. */
 const SETTLED_MS = 1_500;
-const CALL_MOST_S = 60;
+const CALL_MOST_S = 75;
 
 const none: KillResult = { callEnded: null, silenceMs: null, backMs: null };
 

@@ -54,6 +54,7 @@ export function addLabCommands(program: Command): void {
     .command('kill')
     .description('media, station and flows of both stations, and the broker, each ended by SIGKILL in mid-call')
     .option('--json', 'one JSON object on stdout, nothing else')
+    .addHelpText('after', KILL_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runKillScenario));
   lab
     .command('door')
@@ -61,6 +62,15 @@ export function addLabCommands(program: Command): void {
     .option('--json', 'one JSON object on stdout, nothing else')
     .action((options: { json?: boolean }) => runScenario(options, runDoorScenario));
 }
+
+const KILL_KEYS = `
+media, station and flows are the door station's; indoorMedia, indoorStation and
+indoorFlows the other's; mosquitto is the broker. Each has
+  callEnded  whether the call was over, at either end, once the process was back
+  silenceMs  the longest silence of a tone that is held both ways, at the speaker
+             (at most 1000 for the media processes, 40 for all others)
+  backMs     from SIGKILL until the process was ready and both stations were on
+             the broker`;
 
 /** Set in a process that has been started in a network namespace of its own. */
 const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
