@@ -2,14 +2,15 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import Table from 'cli-table3';
 import { errorText } from '../src/core/errors.js';
-import { quantile } from '../src/lab/alignment.js';
 import { labSpeech } from '../src/lab/speech.js';
 import { startVirtualSound } from '../src/lab/virtual-sound.js';
-import { type CpuFigures, measureCpu, WARM_UP_S } from './cpu.js';
-import { type Forwarding, measureForwarding } from './forwarding.js';
-import { type DelayFigures, measureMouthToEar } from './mouth-to-ear.js';
+import { measureCpu } from './cpu.js';
+import { measureForwarding } from './forwarding.js';
+import { measureMemory } from './memory.js';
+import { measureMouthToEar } from './mouth-to-ear.js';
+import { measurePacing } from './pacing.js';
+import { type Run, summary, tablesOf } from './report.js';
 
 const OPUS = { bitrateBps: 24_000, complexity: 10, inbandFec: true, expectedLossPct: 5, packetTimeMs: 20 } as const;
 const PLAYOUT_DELAY_MS = 40;
@@ -17,30 +18,28 @@ const LOSS_PCT = 5;
 const SEED = 2_026;
 const SPEECH_S = 20;
 const FORWARDING_S = 10;
+const PACING_S = 20;
 
 const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '60' },
     runs: { type: 'string', default: '1' },
     json: { type: 'boolean', default: false },
+    only: { type: 'string', multiple: true },
   },
 });
 
-interface Run {
-  readonly cpu: { readonly sender: CpuFigures; readonly receiver: CpuFigures };
-  readonly mouthToEarMs: { readonly ours: DelayFigures; readonly bare: DelayFigures };
-  readonly forwarding: Forwarding;
-}
+const SECTIONS = ['cpu', 'mouth-to-ear', 'forwarding', 'pacing', 'memory'] as const;
+type Section = (typeof SECTIONS)[number];
 
 try {
   const seconds = wholeNumber('seconds', values.seconds);
   const runs = wholeNumber('runs', values.runs);
+  const sections = values.only === undefined ? SECTIONS : values.only.map(sectionOf);
   const results: Run[] = [];
   for (let run = 1; run <= runs; run++) {
-    note(
-      `run ${run} of ${runs}: CPU for ${WARM_UP_S} + ${seconds} s, then mouth to ear for ${SPEECH_S} s, then forwarding`,
-    );
-    results.push(await measure(seconds));
+    note(`run ${run} of ${runs}: ${sections.join(', ')}`);
+    results.push(await measure(seconds, sections));
   }
   report(results, seconds);
   process.exit(0);
@@ -49,35 +48,54 @@ try {
   process.exit(1);
 }
 
-async function measure(seconds: number): Promise<Run> {
+async function measure(seconds: number, sections: readonly Section[]): Promise<Run> {
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-bench-'));
-  const speech = await labSpeech(SPEECH_S);
-  const sound = await startVirtualSound({ dir: join(dir, 'sound'), stations: ['ours', 'yardstick'] });
+  const asked = async <T>(section: Section, figures: () => Promise<T>): Promise<T | undefined> => {
+    if (!sections.includes(section)) return undefined;
+    note(section);
+    return figures();
+  };
   try {
-    const env = { ...process.env, ...sound.env };
-    const common = { sound, env, opus: OPUS, playoutDelayMs: PLAYOUT_DELAY_MS, speech: speech.human };
-    const cpu = await measureCpu({ ...common, seconds, lossPct: LOSS_PCT, seed: SEED });
-    const mouthToEarMs = await measureMouthToEar({ ...common, other: speech.other });
-    return { cpu, mouthToEarMs, forwarding: await measureForwarding({ dir, seconds: FORWARDING_S }) };
+    const cpu = await asked('cpu', () =>
+      withSound(dir, (common) => measureCpu({ ...common, seconds, lossPct: LOSS_PCT, seed: SEED })),
+    );
+    const mouthToEarMs = await asked('mouth-to-ear', () => withSound(dir, measureMouthToEar));
+    const forwarding = await asked('forwarding', () => measureForwarding({ dir, seconds: FORWARDING_S }));
+    const pacing = await asked('pacing', () => measurePacing({ dir, seconds: PACING_S }));
+    const memory = await asked('memory', () => measureMemory({ dir, log: note }));
+    return {
+      ...(cpu && { cpu }),
+      ...(mouthToEarMs && { mouthToEarMs }),
+      ...(forwarding && { forwarding }),
+      ...(pacing && { pacing }),
+      ...(memory && { memory }),
+    };
   } finally {
-    await sound.stop();
     rmSync(dir, { recursive: true, force: true });
   }
 }
 
-/** Medians over the runs, rounded to what they are good for. */
+/** Virtual cards for ours and for the yardstick, and what is said to them. */
+async function withSound<T>(
+  dir: string,
+  measured: (common: Parameters<typeof measureMouthToEar>[0]) => Promise<T>,
+): Promise<T> {
+  const { human, other } = await labSpeech(SPEECH_S);
+  const sound = await startVirtualSound({ dir: join(dir, 'sound'), stations: ['ours', 'yardstick'] });
+  try {
+    const env = { ...process.env, ...sound.env };
+    return await measured({ sound, env, opus: OPUS, playoutDelayMs: PLAYOUT_DELAY_MS, speech: human, other });
+  } finally {
+    await sound.stop();
+  }
+}
+
 function report(results: readonly Run[], seconds: number): void {
-  const median = (of: (run: Run) => number) => Number(quantile(results.map(of), 0.5).toFixed(2));
-  const cpu = (end: 'sender' | 'receiver') => ({
-    oursMsPerS: median((run) => run.cpu[end].oursMsPerS),
-    gstreamerMsPerS: median((run) => run.cpu[end].gstreamerMsPerS),
-    ratio: median((run) => run.cpu[end].ratio),
-  });
-  const delay = (chain: 'ours' | 'bare') => ({
-    p50: median((run) => run.mouthToEarMs[chain].p50),
-    p95: median((run) => run.mouthToEarMs[chain].p95),
-    similarity: median((run) => run.mouthToEarMs[chain].similarity),
-  });
+  const figures = summary(results);
+  if (!values.json) {
+    process.stdout.write(tablesOf(figures, PLAYOUT_DELAY_MS));
+    return;
+  }
   const outcome = {
     runs: results.length,
     seconds,
@@ -85,50 +103,15 @@ function report(results: readonly Run[], seconds: number): void {
     rateHz: 48_000,
     receiverLossPct: LOSS_PCT,
     playoutDelayMs: PLAYOUT_DELAY_MS,
-    cpu: { sender: cpu('sender'), receiver: cpu('receiver') },
-    mouthToEarMs: { ours: delay('ours'), bare: delay('bare') },
-    forwarding: forwardingOf(results, median),
+    ...figures,
   };
-  if (values.json) {
-    process.stdout.write(`${JSON.stringify(outcome)}\n`);
-    return;
-  }
-  const style = { head: [], border: [] };
-  const cpuTable = new Table({ head: ['CPU, ms a second', 'ours', 'GStreamer', 'ratio'], style });
-  for (const end of ['sender', 'receiver'] as const) {
-    const { oursMsPerS, gstreamerMsPerS, ratio } = outcome.cpu[end];
-    cpuTable.push([end, oursMsPerS, gstreamerMsPerS, ratio]);
-  }
-  const delayTable = new Table({ head: ['mouth to ear, ms', 'median', 'p95', 'similarity'], style });
-  for (const chain of ['ours', 'bare'] as const) {
-    const { p50, p95, similarity } = outcome.mouthToEarMs[chain];
-    delayTable.push([
-      chain === 'ours' ? `ours (holds back ${PLAYOUT_DELAY_MS})` : 'the bare chain',
-      p50,
-      p95,
-      similarity,
-    ]);
-  }
-  const { worker, rtpengine, ratio, fault } = outcome.forwarding;
-  const head = ['forwarded packets a second of CPU', 'a room worker', 'rtpengine in user space', 'ratio'];
-  const forwardingTable = new Table({ head, style });
-  forwardingTable.push([`${outcome.forwarding.calls} calls`, worker, rtpengine ?? fault ?? '', ratio ?? '']);
-  process.stdout.write(`${cpuTable}\n${delayTable}\n${forwardingTable}\n`);
+  process.stdout.write(`${JSON.stringify(outcome)}\n`);
 }
 
-function forwardingOf(results: readonly Run[], median: (of: (run: Run) => number) => number) {
-  const fault = results.map(({ forwarding }) => forwarding.rtpengineFault).find((text) => text !== null) ?? null;
-  const of = (figure: (forwarding: Forwarding) => number | null | undefined) =>
-    fault === null ? median(({ forwarding }) => figure(forwarding) ?? Number.NaN) : null;
-  return {
-    calls: results[0]?.forwarding.calls ?? 0,
-    worker: Math.round(median(({ forwarding }) => forwarding.worker.packetsPerCpuS)),
-    workerArrivedPct: median(({ forwarding }) => forwarding.worker.arrivedPct),
-    rtpengine: of(({ rtpengine }) => Math.round(rtpengine?.packetsPerCpuS ?? Number.NaN)),
-    rtpengineArrivedPct: of(({ rtpengine }) => rtpengine?.arrivedPct),
-    ratio: of(({ ratio }) => ratio),
-    fault,
-  };
+function sectionOf(name: string): Section {
+  const found = SECTIONS.find((section) => section === name);
+  if (found !== undefined) return found;
+  throw new Error(`--only knows ${SECTIONS.join(', ')}`);
 }
 
 function wholeNumber(name: string, text: string): number {
