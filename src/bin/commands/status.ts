@@ -1,22 +1,68 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { styleText } from 'node:util';
-import Table from 'cli-table3';
 import type { Command } from 'commander';
-import { AppError } from '../../core/errors.js';
+import { AppError, errorText } from '../../core/errors.js';
 import { connectStation } from '../../lab/site.js';
 import type { StationStatus } from '../../protocol/station-api.js';
-import { CLOSE_ROWS, PLAIN, printJson, runningStations } from './output.js';
+import { printJson, runningStations } from './output.js';
+import { statusTable } from './status-table.js';
+
+interface StatusOptions {
+  readonly station?: string;
+  readonly watch?: boolean;
+  readonly json?: boolean;
+}
+
+const WATCH_EVERY_MS = 1_000;
+/** ECMA-48: to the top left; erase the rest of the line; erase the rest of the screen. */
+const [HOME, ERASE_LINE, ERASE_BELOW] = ['\x1b[H', '\x1b[K', '\x1b[J'];
 
 export function addStatusCommand(program: Command): void {
   program
     .command('status')
     .description('what the running stations are doing')
     .option('--station <id>', 'only this one')
+    .option('--watch', 'anew each second, until Ctrl-C')
     .option('--json', 'one JSON object')
-    .action(async (options: { station?: string; json?: boolean }) => {
-      const stations = await Promise.all(runningStations(options.station).map(({ id, runDir }) => ask(id, runDir)));
-      if (options.json === true) printJson({ ok: true, failed: [], stations });
-      else for (const station of stations) process.stdout.write(`${tableOf(station)}\n`);
+    .action(async ({ station, watch, json }: StatusOptions) => {
+      if (watch === true && json === true) {
+        throw new AppError('usage', '--watch has no --json', { remedy: 'For machines: station-metrics.sock' });
+      }
+      if (watch === true) await showUntilEnded(station);
+      else if (json === true) printJson({ ok: true, failed: [], stations: await askAll(station) });
+      else process.stdout.write(await tables(station));
     });
+}
+
+/** @throws AppError `not-running`, at the start; later it is shown, until they are back */
+async function showUntilEnded(only: string | undefined): Promise<void> {
+  const ending = new AbortController();
+  const { signal } = ending;
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => ending.abort());
+  // Who reads has gone, as `head` does.
+  process.stdout.once('error', () => ending.abort());
+  let text = await tables(only);
+  if (process.stdout.isTTY) process.stdout.write(HOME + ERASE_BELOW);
+  while (!signal.aborted) {
+    process.stdout.write(process.stdout.isTTY ? redrawn(text) : text);
+    await sleep(WATCH_EVERY_MS, undefined, { signal }).catch(() => {});
+    if (signal.aborted) return;
+    text = await tables(only).catch((error: unknown) => {
+      return `${styleText('red', errorText(error), { stream: process.stdout })}\n`;
+    });
+  }
+}
+
+function redrawn(text: string): string {
+  return `${HOME}${text.replaceAll('\n', `${ERASE_LINE}\n`)}${ERASE_BELOW}`;
+}
+
+async function tables(only: string | undefined): Promise<string> {
+  return (await askAll(only)).map((station) => `${statusTable(station)}\n`).join('');
+}
+
+function askAll(only: string | undefined): Promise<StationStatus[]> {
+  return Promise.all(runningStations(only).map(({ id, runDir }) => ask(id, runDir)));
 }
 
 async function ask(id: string, runDir: string): Promise<StationStatus> {
@@ -31,63 +77,4 @@ async function ask(id: string, runDir: string): Promise<StationStatus> {
   } finally {
     client.close();
   }
-}
-
-const good = (text: string) => styleText('green', text, { stream: process.stdout });
-const bad = (text: string) => styleText('red', text, { stream: process.stdout });
-
-function tableOf(status: StationStatus): string {
-  const table = new Table({
-    head: [`${status.name} (${status.station})`, status.role],
-    colWidths: [20, 58],
-    chars: CLOSE_ROWS,
-    wordWrap: true,
-    style: PLAIN,
-  });
-  const { broker, engine, door, calls } = status;
-  table.push([
-    'broker',
-    broker.connected ? good(`connected, MQTT ${broker.protocol}`) : bad(broker.fault ?? 'not connected'),
-  ]);
-  for (const card of ['capture', 'playback'] as const) {
-    const state = engine?.[card];
-    table.push([
-      card === 'capture' ? 'microphone' : 'speaker',
-      state === undefined ? bad('the media process is not there') : cardText(state),
-    ]);
-  }
-  for (const button of status.buttons) {
-    table.push([`button ${button.name}`, button.working ? button.action : bad(button.fault ?? 'not working')]);
-  }
-  if (door.fitted) table.push(['door', `${door.open ? bad('OPEN') : 'shut'}, opened ${door.openings} times`]);
-  if (status.flows !== null) table.push(['flows', flowsText(status.flows)]);
-  for (const call of calls) table.push([`call ${call.direction}`, `${call.state}, ${call.peerName || call.peer}`]);
-  if (calls.length === 0) table.push(['call', 'none']);
-  for (const session of engine?.sessions ?? []) {
-    const { sent, received, lost, late, concealed, jitterMs, playoutDelayMs, remote } = session;
-    table.push(['packets', `sent ${sent}, received ${received}, lost ${lost}, late ${late}, concealed ${concealed}`]);
-    table.push([
-      'path',
-      `to ${remote === null ? 'nobody yet' : `${remote.address}:${remote.port}`}, jitter ${jitterMs.toFixed(1)} ms, playout ${playoutDelayMs.toFixed(0)} ms`,
-    ]);
-  }
-  const refused = Object.entries({ ...status.refused, ...door.refused });
-  if (refused.length > 0) table.push(['refused', refused.map(([name, count]) => `${name} ${count}`).join(', ')]);
-  return table.toString();
-}
-
-function flowsText({ state, fault, url, isSafeMode }: NonNullable<StationStatus['flows']>): string {
-  const text = `${state}${isSafeMode ? ', safe mode' : ''}${url === null ? '' : `, editor at ${url}`}`;
-  if (state === 'running') return good(text);
-  return bad(`${text}${fault === null ? '' : `: ${fault.text}`}`);
-}
-
-function cardText(card: {
-  device: string;
-  state: string;
-  levelDbfs: number | null;
-  fault: { text: string } | null;
-}): string {
-  if (card.state === 'down') return bad(`${card.device}: ${card.fault?.text ?? 'down'}`);
-  return `${card.device}, ${card.state}${card.levelDbfs === null ? '' : `, ${card.levelDbfs.toFixed(0)} dBFS`}`;
 }
