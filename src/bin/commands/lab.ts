@@ -70,7 +70,8 @@ indoorFlows the other's; mosquitto is the broker. Each has
   silenceMs  the longest silence of a tone that is held both ways, at the speaker
              (at most 1000 for the media processes, 40 for all others)
   backMs     from SIGKILL until the process was ready and both stations were on
-             the broker`;
+             the broker
+controlSilenceMs is the same silence with nothing killed: this machine's own.`;
 
 /** Set in a process that has been started in a network namespace of its own. */
 const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
