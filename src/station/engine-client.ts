@@ -35,7 +35,8 @@ export class EngineClient {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #events: EngineEvents;
-  readonly #backoff = new Backoff({ firstMs: 50, mostMs: 1_000 });
+  /** Each of these is silence in a call whose media process restarts, and a socket of this machine costs little to try. */
+  readonly #backoff = new Backoff({ firstMs: 50, mostMs: 100 });
   readonly #waiting = new Set<() => void>();
   #rpc: RpcClient<typeof engineRequests> | undefined;
   #retry: Timer | undefined;
