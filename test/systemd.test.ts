@@ -49,13 +49,20 @@ test('each process has a user of its own, a watchdog, and what it may not have',
       readFileSync(join(root, 'systemd', `entryphone-${name}.service`), 'utf8').match(/^[A-Z]\w+=.*$/gm) ?? [];
     return (key: string) => rows.filter((row) => row.startsWith(`${key}=`)).map((row) => row.slice(key.length + 1));
   };
-  const [station, media, flows] = [settings('station'), settings('media'), settings('flows')];
-  for (const unit of [station, media, flows]) {
+  const [station, media, flows, gateway] = [
+    settings('station'),
+    settings('media'),
+    settings('flows'),
+    settings('gateway'),
+  ];
+  const all = [station, media, flows, gateway];
+  for (const unit of all) {
     t.same([unit('Type'), unit('NotifyAccess'), unit('Restart')], [['notify'], ['main'], ['always']]);
     t.same(unit('WatchdogSignal'), ['SIGKILL']);
   }
-  t.equal(new Set([station, media, flows].flatMap((unit) => unit('User'))).size, 3);
+  t.equal(new Set(all.flatMap((unit) => unit('User'))).size, 4);
   t.same(station('WatchdogSec'), ['2s']);
+  t.same(gateway('SupplementaryGroups'), [], "nothing of a station is the gateway's");
   t.match(station('ExecStartPre')[0], /relay-safe\.js/);
   t.match(station('ExecStopPost')[0], /relay-safe\.js/);
   t.same(media('CPUSchedulingPolicy'), ['fifo']);
