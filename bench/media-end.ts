@@ -44,6 +44,10 @@ port.towards({ address: '127.0.0.1', port: options.remotePort });
 session.start({
   sendPayloadType: PAYLOAD_TYPE,
   receivePayloadType: PAYLOAD_TYPE,
+  codec: 'opus',
+  red: null,
+  telephoneEvent: null,
+  srtp: null,
   peerWantsFec: true,
   packetTimeMs: 20,
   muted: options.role === 'receiver',

@@ -361,8 +361,11 @@ test('Opus: there and back, with a lost packet made good from the next one', asy
   }
   t.equal(decoder.decode(payloads[21] ?? Buffer.alloc(0)).length, packetSamples, 'garbage leaves the decoder whole');
   decoder.free();
+  encoder.adjust({ ...settings, bitrateBps: 6_000, packetTimeMs: 40 });
+  const longer = thirdOf48k.subarray(0, 2 * packetSamples);
+  t.ok(encoder.encode(longer).length < 60, 'adjusted: 40 ms in a packet, at a fraction of the bit rate');
   encoder.free();
-  t.throws(() => encoder.encode(new Int16Array(packetSamples)), { code: 'codec-freed' });
+  t.throws(() => encoder.encode(longer), { code: 'codec-freed' });
 });
 
 test('the virtual cards end at once, and what reads from them learns of it', async (t) => {

@@ -18,6 +18,10 @@ const WAY_MS = 15;
 const agreement: SessionAgreement = {
   sendPayloadType: 96,
   receivePayloadType: 96,
+  codec: 'opus',
+  red: null,
+  telephoneEvent: null,
+  srtp: null,
   peerWantsFec: true,
   packetTimeMs: 20,
   muted: false,
@@ -315,6 +319,7 @@ test('the sender gathers packet times on a 48 kHz clock; a change of format keep
         sizes.push(samples.length);
         return Buffer.from([1]);
       },
+      adjust: () => {},
       free: () => {
         freed += 1;
       },

@@ -5,6 +5,8 @@ export interface AudioEncoder {
    * @returns the packet's payload; valid until the next call
    */
   encode(samples: Int16Array): Uint8Array;
+  /** From the next packet on; the stream goes on without a click. A codec without such settings ignores it. */
+  adjust(settings: OpusEncoderSettings): void;
   free(): void;
 }
 

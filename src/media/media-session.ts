@@ -5,7 +5,7 @@ import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { FixedDelayJitterBuffer } from '../playout/fixed-delay.js';
 import type { JitterBuffer } from '../playout/jitter-buffer.js';
-import type { MediaPath, SessionFigures, Transport } from '../protocol/engine-api.js';
+import type { AudioCodec, MediaPath, SessionFigures, SrtpKey, Transport } from '../protocol/engine-api.js';
 import { RemoteSource } from '../rtp/remote-source.js';
 import { parseRtcp } from '../rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket } from '../rtp/rtp-packet.js';
@@ -44,10 +44,14 @@ export interface MediaSessionListener {
   silent(isSilent: boolean): void;
 }
 
-/** What offer and answer agreed on. */
+/** What offer and answer agreed on; see `session.start` of the engine API. */
 export interface SessionAgreement {
   readonly sendPayloadType: number;
   readonly receivePayloadType: number;
+  readonly codec: AudioCodec;
+  readonly red: { readonly send: number; readonly receive: number } | null;
+  readonly telephoneEvent: { readonly send: number; readonly receive: number } | null;
+  readonly srtp: { readonly send: SrtpKey; readonly receive: SrtpKey } | null;
   readonly peerWantsFec: boolean;
   readonly packetTimeMs: 10 | 20 | 40 | 60;
   /** A muted session sends reports and no audio, no silence either: the microphone can be closed. */

@@ -20,6 +20,21 @@ export type Transport = z.infer<typeof transportSchema>;
 export const mediaPath = z.enum(['udp', 'mqtt']);
 export type MediaPath = z.infer<typeof mediaPath>;
 
+/** A codec, by the name that SDP has for it (RFC 7587, RFC 3551). */
+export const audioCodec = z.enum(['opus', 'pcmu', 'pcma']);
+export type AudioCodec = z.infer<typeof audioCodec>;
+
+/** The key of one direction (RFC 4568, 6.1): master key and salt, joined, in base64. */
+export const srtpKey = z.object({
+  suite: z.enum(['AES_CM_128_HMAC_SHA1_80', 'AEAD_AES_128_GCM', 'AEAD_AES_256_GCM']),
+  keyAndSalt: z.string().regex(/^[A-Za-z0-9+/]{38,60}={0,2}$/),
+});
+export type SrtpKey = z.infer<typeof srtpKey>;
+
+const payloadType = z.int().min(0).max(127);
+/** What we send with, from the answer; what we receive with, from our offer. */
+const payloadTypes = z.object({ send: payloadType, receive: payloadType });
+
 /** Takes a UDP port (RTP and RTCP on one, RFC 5761) and an SSRC, so that an offer can name them. */
 export const sessionOpen = {
   params: z.object({ sessionId }),
@@ -36,8 +51,15 @@ export const sessionStart = {
     /** On UDP: find out whether it goes both ways, and say `session.unreached` if it does not. */
     provePath: z.boolean().default(false),
     /** What we send with, from the answer; what we receive with, from our offer. */
-    sendPayloadType: z.int().min(0).max(127),
-    receivePayloadType: z.int().min(0).max(127),
+    sendPayloadType: payloadType,
+    receivePayloadType: payloadType,
+    codec: audioCodec.default('opus'),
+    /** Where both ends take redundant audio (RFC 2198). */
+    red: payloadTypes.nullable().default(null),
+    /** Where both ends take telephone events (RFC 4733). */
+    telephoneEvent: payloadTypes.nullable().default(null),
+    /** SRTP; null is plain RTP. */
+    srtp: z.object({ send: srtpKey, receive: srtpKey }).nullable().default(null),
     /** From the peer's SDP: useinbandfec (RFC 7587). */
     peerWantsFec: z.boolean(),
     /** `maxptime` or `ptime` of the peer, in ms. */

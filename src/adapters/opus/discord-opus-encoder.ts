@@ -23,20 +23,27 @@ const OPUS_APPLICATION_VOIP = 2048;
 /** Opus (RFC 6716) for speech, mono, by the native libopus 1.3 of `@discordjs/opus`. */
 export class DiscordOpusEncoder implements AudioEncoder {
   static readonly engine = '@discordjs/opus';
-  readonly #packetSamples: number;
+  readonly #rateHz: RateHz;
+  #packetSamples = 0;
   #native: NativeEncoder | null;
 
   constructor(options: { rateHz: RateHz; settings: OpusEncoderSettings }) {
-    const { rateHz, settings } = options;
-    const native = new OpusEncoder(rateHz, 1);
+    const native = new OpusEncoder(options.rateHz, 1);
     // The application can be set only before the first frame.
     native.applyEncoderCTL(OPUS_SET_APPLICATION, OPUS_APPLICATION_VOIP);
+    this.#native = native;
+    this.#rateHz = options.rateHz;
+    this.adjust(options.settings);
+  }
+
+  adjust(settings: OpusEncoderSettings): void {
+    const native = this.#native;
+    if (native === null) return;
     native.applyEncoderCTL(OPUS_SET_BITRATE, settings.bitrateBps);
     native.applyEncoderCTL(OPUS_SET_COMPLEXITY, settings.complexity);
     native.applyEncoderCTL(OPUS_SET_INBAND_FEC, settings.inbandFec ? 1 : 0);
     native.applyEncoderCTL(OPUS_SET_PACKET_LOSS_PERC, settings.expectedLossPct);
-    this.#native = native;
-    this.#packetSamples = (rateHz * settings.packetTimeMs) / 1000;
+    this.#packetSamples = (this.#rateHz * settings.packetTimeMs) / 1000;
   }
 
   /** @throws AppError `packet-time-wrong` if it isn't one packet time's samples, `codec-freed` after `free` */
