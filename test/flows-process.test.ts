@@ -4,11 +4,12 @@ import { join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
 import { AdminApi } from '../src/adapters/node-red/admin-api.js';
 import { connectRpc } from '../src/adapters/sockets/rpc.js';
+import { readText } from '../src/adapters/sockets/text-page.js';
 import { Service } from '../src/adapters/supervisor/foreground.js';
 import { loadConfig } from '../src/config/load.js';
 import { systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
-import { flowsNotifications, flowsRequests } from '../src/protocol/flows-api.js';
+import { FLOWS_SOCKET, flowsNotifications, flowsRequests } from '../src/protocol/flows-api.js';
 import { stationNotifications, stationRequests } from '../src/protocol/station-api.js';
 import { type Station, startStation } from '../src/station/station.js';
 import { freePort, until } from './support/site.js';
@@ -187,7 +188,7 @@ test('flows take presses, light, call; the editor wants its password; edits do n
 
   const refused: string[] = [];
   const client = await connectRpc({
-    path: join(post.dir, 'run/flows.sock'),
+    path: join(post.dir, 'run', FLOWS_SOCKET),
     requests: { ...flowsRequests, ...stationRequests },
     notifications: flowsNotifications,
     timeoutMs: 5_000,
@@ -203,6 +204,14 @@ test('flows take presses, light, call; the editor wants its password; edits do n
   await client.call('call.volume', { percent: 30 });
   await until(() => post.engine?.volumes.at(-1) === 30);
   t.match(await client.call('station.describe', {}), { station: 'door', leds: ['call', 'status'], call: null });
+
+  const page = { url: '/metrics', timeoutMs: 5_000, mostBytes: 262_144 };
+  const figures = await readText({ path: join(post.dir, 'run/station-metrics.sock'), ...page });
+  t.match(figures, 'entryphone_station_flows_up 1\n');
+  t.match(figures, /^entryphone_station_flows_heartbeats_total [1-9]\d*$/m);
+  t.match(figures, 'entryphone_flows_state{state="running",safe_mode="false"} 1\n');
+  t.match(figures, new RegExp(`^entryphone_flows_nodes ${flows.filter(({ type }) => type !== 'tab').length}$`, 'm'));
+  t.match(figures, 'entryphone_flows_starts_total 2\n');
 });
 
 test('a flow that never ends, then a damaged file: presses ring, the call is left alone, flows come back', async (t) => {
@@ -231,6 +240,11 @@ test('a flow that never ends, then a damaged file: presses ring, the call is lef
   });
   const hung = (await post.status()).pid ?? 0;
   const { pulses } = post.board;
+  const ofStation = { path: join(post.dir, 'run/station-metrics.sock'), url: '/metrics' };
+  const isUp = async () =>
+    /^entryphone_station_flows_up (\d)$/m.exec(
+      await readText({ ...ofStation, timeoutMs: 5_000, mostBytes: 262_144 }),
+    )?.[1];
   await until(async () => (await post.status()).state === 'running');
   const before = pulses.length;
   const { acknowledged = 0 } = (await post.status()).presses;
@@ -242,7 +256,9 @@ test('a flow that never ends, then a damaged file: presses ring, the call is lef
   post.board.press('bell');
   await until(() => pulses.length > before);
   t.pass('the next press does what is configured');
+  await until(async () => (await isUp()) === '0');
   const again = await changed(post, hung);
+  await until(async () => (await isUp()) === '1');
   t.match(again, { hangs: 1, crashes: 0, fault: { code: 'hung' } });
   t.throws(() => process.kill(hung, 0), { code: 'ESRCH' }, 'deaf to SIGTERM, it was killed');
 

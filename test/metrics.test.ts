@@ -167,13 +167,14 @@ test('the station gives its own figures, and those of the media process while th
     path: join(dir, 'run', 'media-metrics.sock'),
     url: '/metrics',
     contentType: 'text/plain',
-    text: async () => 'entryphone_media_x 1\n',
+    text: async () =>
+      'entryphone_media_x 1\n# TYPE entryphone_station_door_open gauge\nentryphone_station_door_open 0\n',
     logger: silentLogger,
   });
   const both = await read(path);
   await media.close();
   t.match(both, 'entryphone_station_media_up 1\n');
-  t.match(both, /\nentryphone_media_x 1\n$/);
+  t.match(both, /\nentryphone_media_x 1\n$/, 'and nothing in the name of another');
   const names = both.match(/(?<=^# TYPE )\S+/gm) ?? [];
   t.equal(new Set(names).size, names.length, 'each name once');
 });

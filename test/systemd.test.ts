@@ -66,7 +66,7 @@ test('each process has a user of its own, a watchdog, and what it may not have',
   t.match(station('ExecStartPre')[0], /relay-safe\.js/);
   t.match(station('ExecStopPost')[0], /relay-safe\.js/);
   t.same(media('CPUSchedulingPolicy'), ['fifo']);
-  t.same(flows('SupplementaryGroups'), ['entryphone'], 'neither gpio nor audio, nor where sockets are put');
+  t.same(flows('SupplementaryGroups'), [], 'neither gpio nor audio, no socket but its own');
 });
 
 /** Datagrams at a Unix socket, for which Node has no word; perl-base is on every Debian. */

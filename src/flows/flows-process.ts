@@ -7,9 +7,10 @@ import type { Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
-import { SAFE_MODE_FILE } from '../protocol/flows-api.js';
+import { FLOWS_SOCKET, SAFE_MODE_FILE } from '../protocol/flows-api.js';
 import { EditorAccess } from './editor-access.js';
 import { readyFlowFile } from './flow-file.js';
+import { type DeployedFlows, serveFlowsMetrics } from './flows-metrics.js';
 import { nodeRedSettings } from './settings.js';
 import { StationReporter } from './station-reporter.js';
 
@@ -47,7 +48,7 @@ export async function startFlows(options: {
   setPriority(NICENESS);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const url = `http://127.0.0.1:${config.flows.port}`;
-  const path = join(config.run, 'flows.sock');
+  const path = join(config.run, FLOWS_SOCKET);
   const isSafeMode = existsSync(join(config.run, SAFE_MODE_FILE));
   process.env.ENTRYPHONE_FLOWS_SOCKET = path;
   const access = await EditorAccess.open(dir);
@@ -60,6 +61,8 @@ export async function startFlows(options: {
       access.stationToken = token;
     },
   });
+  const deployed: DeployedFlows = { starts: 0, tabs: 0, nodes: 0 };
+  const metrics = await serveFlowsMetrics({ run: config.run, report: () => reporter.report, deployed, logger });
   try {
     const damage = await readyFlowFile(dir, config.flows.initial);
     if (damage !== null) logger.error({ dir }, `${damage}; it is set aside`);
@@ -67,6 +70,7 @@ export async function startFlows(options: {
     const server = createServer((request, response) => RED.httpAdmin(request, response));
     RED.init(server, nodeRedSettings({ config, dir, access, isSafeMode, logger }));
     follow(RED.events, reporter, damage, logger);
+    count(RED.events, deployed);
     server.listen(config.flows.port, '127.0.0.1');
     await once(server, 'listening').catch((error: NodeJS.ErrnoException) => {
       throw new AppError('port-taken', `the editor can't listen on ${url} (${error.code ?? error.message})`, {
@@ -84,13 +88,24 @@ export async function startFlows(options: {
           RED.stop().catch((error: unknown) => logger.warn({ error: errorText(error) }, 'flows ended badly')),
           new Promise<void>((resolve) => clock.after(STOP_MS, resolve)),
         ]);
+        await metrics.close();
         reporter.close();
       },
     };
   } catch (error) {
+    await metrics.close();
     reporter.close();
     throw error;
   }
+}
+
+function count(events: EventEmitter, deployed: DeployedFlows): void {
+  events.on('flows:started', ({ config }: { config: { flows?: readonly { type?: string }[] } | null }) => {
+    const all = config?.flows ?? [];
+    deployed.starts += 1;
+    deployed.tabs = all.filter(({ type }) => type === 'tab').length;
+    deployed.nodes = all.length - deployed.tabs;
+  });
 }
 
 /** Node-RED's events, as the report that the station gets. */

@@ -2,6 +2,13 @@ import { z } from 'zod';
 import { callView } from './station-api.js';
 
 /**
+ * In the `run` folder: where the station serves flows, and where the flows process serves its own metrics to the station. Each is
+ * in a folder of its own, since on a board the flows' user may come to these two and to no other socket.
+ */
+export const FLOWS_SOCKET = 'flows/flows.sock';
+export const FLOWS_METRICS_SOCKET = 'flows-own/flows-metrics.sock';
+
+/**
  * What flows may do: `flows.sock`, JSON-RPC 2.0 over a Unix socket of the station's. No verb here configures, updates or
  * restarts anything, and none touches the microphone or its light. Requests and results, then notifications.
  *

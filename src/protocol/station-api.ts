@@ -68,6 +68,8 @@ export const stationStatusResult = z.object({
       crashes: z.int(),
       hangs: z.int(),
       restores: z.int(),
+      /** Of config nodes, since the station's start. */
+      heartbeats: z.int(),
       /** What became of presses: `acknowledged`, `unwatched`, `unacknowledged`, `late`, … */
       presses: z.record(z.string(), z.int()),
     })

@@ -7,6 +7,7 @@ import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { FLOWS_SOCKET } from '../protocol/flows-api.js';
 import type { CallView, StationStatus } from '../protocol/station-api.js';
 import { topic } from '../protocol/topics.js';
 import type { CallControl } from './call-control.js';
@@ -51,6 +52,7 @@ export class Flows {
   #link: FlowsLink | undefined;
   #seq = 0;
   #told = '';
+  #heartbeats = 0;
 
   /** @throws AppError `socket-taken`, `socket-failed` */
   static async start(options: FlowsOptions): Promise<Flows> {
@@ -98,7 +100,8 @@ export class Flows {
   }
 
   get status(): NonNullable<StationStatus['flows']> {
-    return { ...this.#watch.status, presses: this.#offers.counted.all() as Record<string, number> };
+    const presses = this.#offers.counted.all() as Record<string, number>;
+    return { ...this.#watch.status, heartbeats: this.#heartbeats, presses };
   }
 
   pressed(button: string): void {
@@ -123,7 +126,7 @@ export class Flows {
   #serve(adminToken: string): Promise<FlowsLink> {
     const { config, board, calls, door, engine, leds, clock, logger } = this.#options;
     return FlowsLink.serve({
-      path: join(config.run, 'flows.sock'),
+      path: join(config.run, FLOWS_SOCKET),
       station: config.station,
       buttons: Object.keys(board.gpio.buttons),
       calls,
@@ -140,7 +143,10 @@ export class Flows {
           this.#watch.reported(report);
         },
         lost: () => this.#watch.lost(),
-        beat: () => this.#watch.beat(),
+        beat: () => {
+          this.#heartbeats += 1;
+          this.#watch.beat();
+        },
         nodeGone: () => {
           this.#offers.unwatched();
           this.#watch.nodeGone();

@@ -1,30 +1,32 @@
 import { join } from 'node:path';
 import { byClass, type Figures, METRICS_CONTENT_TYPE, METRICS_URL, Metrics } from '../adapters/metrics/metrics.js';
-import {
-  PROCESS_FIGURES,
-  type ProcessStatus,
-  ProcessWatch,
-  residentBytes,
-} from '../adapters/metrics/process-figures.js';
+import { PROCESS_FIGURES, type ProcessStatus, ProcessWatch } from '../adapters/metrics/process-figures.js';
 import { readText, serveText } from '../adapters/sockets/text-page.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { FLOWS_METRICS_SOCKET } from '../protocol/flows-api.js';
 import type { StationStatus } from '../protocol/station-api.js';
 
 interface Status {
   readonly process: ProcessStatus;
   readonly station: StationStatus;
   readonly mqtt: { readonly waiting: number; readonly dropped: Partial<Record<string, number>> };
-  /** Whether the media process gave its own metrics. */
+  /** Whether these processes gave their own metrics. */
   readonly hasMedia: boolean;
+  readonly hasFlows: boolean;
 }
 
-const MEDIA_WITHIN_MS = 500;
-const MOST_MEDIA_BYTES = 262_144;
+const OTHERS_WITHIN_MS = 500;
+const MOST_OTHERS_BYTES = 262_144;
 
 const FIGURES: Figures<Status> = {
   ...PROCESS_FIGURES,
   media_up: { kind: 'gauge', help: '1 while the media process answers', of: ({ hasMedia }) => [[hasMedia ? 1 : 0]] },
+  flows_up: {
+    kind: 'gauge',
+    help: '1 while the flows process answers; 0 also while a flow keeps it from that',
+    of: ({ station, hasFlows }) => (station.flows === null ? [] : [[hasFlows ? 1 : 0]]),
+  },
   call: {
     kind: 'gauge',
     help: '1 for each call that there is',
@@ -98,13 +100,10 @@ const FIGURES: Figures<Status> = {
     of: ({ station: { flows } }) =>
       flows === null ? [] : byClass({ crash: flows.crashes, hang: flows.hangs, restore: flows.restores }),
   },
-  flows_resident_memory_bytes: {
-    kind: 'gauge',
-    help: 'Resident memory of the flows process',
-    of: ({ station }) => {
-      const rssBytes = residentBytes(station.flows?.pid ?? -1);
-      return rssBytes === null ? [] : [[rssBytes]];
-    },
+  flows_heartbeats_total: {
+    kind: 'counter',
+    help: 'Heartbeats of config nodes',
+    of: ({ station: { flows } }) => (flows === null ? [] : [[flows.heartbeats]]),
   },
   routed_messages_total: {
     kind: 'counter',
@@ -120,8 +119,8 @@ const FIGURES: Figures<Status> = {
 };
 
 /**
- * `GET /metrics` on `station-metrics.sock` in `run`: the station's own, what can be seen of the flows without asking them, and
- * then those of the media process. Where that can't be served, the station goes on without.
+ * `GET /metrics` on `station-metrics.sock` in `run`: the station's own, then those of the media and the flows process, as far as
+ * they answer within half a second. Where that can't be served, the station goes on without.
  */
 export async function serveStationMetrics(options: {
   run: string;
@@ -132,14 +131,22 @@ export async function serveStationMetrics(options: {
   const { run, status, mqtt, logger } = options;
   const metrics = new Metrics('entryphone_station_', FIGURES);
   const watch = new ProcessWatch();
-  const media = { path: join(run, 'media-metrics.sock'), url: METRICS_URL };
+  const others = async (file: string, prefix: string): Promise<string | null> => {
+    const page = { path: join(run, file), url: METRICS_URL };
+    return readText({ ...page, timeoutMs: OTHERS_WITHIN_MS, mostBytes: MOST_OTHERS_BYTES }).then(
+      (text) => linesOf(text, prefix),
+      () => null,
+    );
+  };
   const text = async (): Promise<string> => {
-    const [station, ofMedia] = await Promise.all([
+    const [station, media, flows] = await Promise.all([
       status(),
-      readText({ ...media, timeoutMs: MEDIA_WITHIN_MS, mostBytes: MOST_MEDIA_BYTES }).catch(() => null),
+      others('media-metrics.sock', 'entryphone_media_'),
+      others(FLOWS_METRICS_SOCKET, 'entryphone_flows_'),
     ]);
-    const own = await metrics.text({ process: watch.read(), station, mqtt: mqtt(), hasMedia: ofMedia !== null });
-    return own + (ofMedia ?? '');
+    const has = { hasMedia: media !== null, hasFlows: flows !== null };
+    const own = await metrics.text({ process: watch.read(), station, mqtt: mqtt(), ...has });
+    return own + (media ?? '') + (flows ?? '');
   };
   const page = await serveText({
     path: join(run, 'station-metrics.sock'),
@@ -156,4 +163,14 @@ export async function serveStationMetrics(options: {
       await page?.close();
     },
   };
+}
+
+/** What a process says under its own name: an installer's flow must not be able to speak for the door. */
+function linesOf(text: string, prefix: string): string {
+  const isOwn = (line: string) => line.replace(/^# (?:HELP|TYPE) /, '').startsWith(prefix);
+  return text
+    .split('\n')
+    .filter(isOwn)
+    .map((line) => `${line}\n`)
+    .join('');
 }

@@ -81,10 +81,19 @@ test('on a board that systemd has booted, what is killed or hangs comes back, an
       flag,
       file,
     ).status === 0;
-  t.ok(may('flows', 'entryphone', '-w', '/run/entryphone/station.sock'));
-  t.notOk(may('flows', 'entryphone', '-w', '/run/entryphone/media.sock'), 'only the station opens the microphone');
-  t.notOk(may('flows', 'entryphone', '-w', '/run/entryphone'), 'nor may flows put a socket there');
-  t.notOk(may('flows', 'entryphone', '-r', '/var/lib/entryphone/pki/clients/indoor.pem'));
+  await eventually('the flows run', async () => (await status())?.flows?.state === 'running');
+  for (const socket of ['station', 'media', 'station-metrics', 'media-metrics']) {
+    t.equal(
+      machine.opens('entryphone-flows', `/run/entryphone/${socket}.sock`),
+      'EACCES',
+      `${socket} is not for flows`,
+    );
+  }
+  t.equal(machine.opens('entryphone-flows', '/run/entryphone/flows/flows.sock'), 'open');
+  t.equal(machine.opens('entryphone-station', '/run/entryphone/flows-own/flows-metrics.sock'), 'open');
+  t.notOk(may('flows', 'entryphone-flows', '-w', '/run/entryphone'), 'nor may flows put a socket there');
+  t.notOk(may('flows', 'entryphone-flows', '-w', '/run/entryphone/flows'));
+  t.notOk(may('flows', 'entryphone-flows', '-r', '/var/lib/entryphone/pki/clients/indoor.pem'));
   t.notOk(may('media', 'entryphone-run', '-r', '/var/lib/entryphone/pki/clients/indoor.pem'));
 
   const units = ['station', 'media', 'flows'].filter((unit) => show(unit, 'ActiveState') === 'active');

@@ -63,6 +63,12 @@ function removeLeftovers(): void {
   }
 }
 
+const OPEN_SOCKET = `
+  require('node:net').connect(process.argv[1])
+    .on('connect', () => { console.log('open'); process.exit(); })
+    .on('error', (error) => console.log(error.code));
+`;
+
 export class Machine {
   readonly root: string;
   readonly board: VirtualBoard;
@@ -123,6 +129,21 @@ export class Machine {
       { encoding: 'utf8', timeout: 30_000 },
     );
     return { status, text: `${stdout}${stderr}`.trim() };
+  }
+
+  /** Connects to a socket as the main process of a unit could, by its user and groups. @returns `open`, or why not: `EACCES` */
+  opens(unit: string, path: string): string {
+    const pid = this.run('systemctl', 'show', '-P', 'MainPID', unit).text;
+    const status = this.run('cat', `/proc/${pid}/status`).text;
+    const ids = (name: string) => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(status)?.[1]?.trim().split(/\s+/) ?? [];
+    const groups = ids('Groups').join(',');
+    const who = [
+      `--reuid=${ids('Uid')[0]}`,
+      `--regid=${ids('Gid')[0]}`,
+      groups === '' ? '--clear-groups' : `--groups=${groups}`,
+    ];
+    const node = '/opt/entryphone/.toolchain/bin/node';
+    return this.run('setpriv', ...who, '--', node, '-e', OPEN_SOCKET, path).text;
   }
 
   /** A file of the running machine, seen from here: sockets too. */

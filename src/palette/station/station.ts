@@ -1,4 +1,5 @@
 import { systemClock } from '../../core/clock.js';
+import { FLOWS_SOCKET } from '../../protocol/flows-api.js';
 import type { FlowNode, NodeRed } from '../node-red.js';
 import { StationConnection } from './station-connection.js';
 
@@ -16,7 +17,7 @@ export interface StationNode extends FlowNode {
 export default function register(RED: NodeRed): void {
   RED.nodes.registerType('entryphone-station', function station(this: FlowNode, config: StationConfig) {
     RED.nodes.createNode(this, config);
-    const path = config.socket || process.env.ENTRYPHONE_FLOWS_SOCKET || '/run/entryphone/flows.sock';
+    const path = config.socket || process.env.ENTRYPHONE_FLOWS_SOCKET || `/run/entryphone/${FLOWS_SOCKET}`;
     const connection = new StationConnection({ path, clock: systemClock });
     Object.assign(this, { connection });
     this.on('close', (_removed, done) => {
