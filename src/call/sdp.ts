@@ -1,5 +1,7 @@
 import { isIP } from 'node:net';
-import { parse, parseParams, write } from 'sdp-transform';
+import { parse, write } from 'sdp-transform';
+import { type AudioFormat, formatLines, isSpeech, readFormats } from './audio-formats.js';
+import { type Fields, fields, list, optional, whole } from './sdp-fields.js';
 
 /** An address and UDP port; RTP and RTCP share it (RFC 5761). The address is IPv4 or IPv6, no name. */
 export interface HostAddress {
@@ -12,15 +14,6 @@ export type MediaPath = 'udp' | 'mqtt';
 
 export type MediaDirection = 'sendrecv' | 'sendonly' | 'recvonly' | 'inactive';
 
-/** What one end says of its Opus stream (RFC 7587, 6.1 and 7): what it would receive, and what it sends. */
-export interface OpusDescription {
-  readonly payloadType: number;
-  readonly useInbandFec: boolean;
-  readonly maxAverageBitrateBps?: number;
-  readonly maxPlaybackRateHz?: number;
-  readonly maxCaptureRateHz?: number;
-}
-
 /** One session description with one audio stream: an offer or an answer, in the terms of this house. */
 export interface AudioDescription {
   /** `sess-id` and `sess-version` of the o= line (RFC 8866, 5.2); the version counts up with each change. */
@@ -31,7 +24,8 @@ export interface AudioDescription {
   readonly direction: MediaDirection;
   /** What this end can use, the one that it wants first; UDP alone where nothing is said. */
   readonly paths?: readonly MediaPath[];
-  readonly opus: OpusDescription;
+  /** What this end takes, the one that it wants first; at least one speech codec. */
+  readonly formats: readonly AudioFormat[];
   readonly packetTimeMs?: number;
   readonly maxPacketTimeMs?: number;
   readonly ssrc?: number;
@@ -59,7 +53,6 @@ export type SdpResult =
   | { readonly ok: true; readonly value: AudioDescription }
   | { readonly ok: false; readonly fault: SdpFault; readonly text: string };
 
-export const OPUS_PAYLOAD_TYPE = 96;
 const MOST_CHARACTERS = 16_384;
 const MOST_MEDIA_LINES = 8;
 const MOST_CANDIDATES = 16;
@@ -69,17 +62,15 @@ const PATH_ATTRIBUTE = 'x-entryphone-path:';
 
 /** The SDP of an offer, an answer or an update (RFC 8866), lines ended by CR LF. */
 export function writeSdp(description: AudioDescription): string {
-  const { hosts, opus, others, audioAt } = description;
+  const { hosts, others, audioAt } = description;
   const [first] = hosts;
   const origin = { address: first.address, ipVer: isIP(first.address) };
   const audio = {
     type: 'audio',
     port: first.port,
     protocol: 'RTP/AVP',
-    payloads: String(opus.payloadType),
     connection: { version: origin.ipVer, ip: first.address },
-    rtp: [{ payload: opus.payloadType, codec: 'opus', rate: 48_000, encoding: 2 }],
-    fmtp: [{ payload: opus.payloadType, config: formatParameters(opus) }],
+    ...formatLines(description.formats),
     ptime: description.packetTimeMs,
     maxptime: description.maxPacketTimeMs,
     rtcpMux: 'rtcp-mux',
@@ -116,16 +107,6 @@ export function writeSdp(description: AudioDescription): string {
   });
 }
 
-function formatParameters(opus: OpusDescription): string {
-  return [
-    `useinbandfec=${opus.useInbandFec ? 1 : 0}`,
-    'stereo=0',
-    ...(opus.maxAverageBitrateBps === undefined ? [] : [`maxaveragebitrate=${opus.maxAverageBitrateBps}`]),
-    ...(opus.maxPlaybackRateHz === undefined ? [] : [`maxplaybackrate=${opus.maxPlaybackRateHz}`]),
-    ...(opus.maxCaptureRateHz === undefined ? [] : [`sprop-maxcapturerate=${opus.maxCaptureRateHz}`]),
-  ].join(';');
-}
-
 /** Reads an offer or an answer. Never throws, whatever the text is. */
 export function parseSdp(text: string): SdpResult {
   if (text.length > MOST_CHARACTERS) return fault('too-large', `${text.length} characters; at most ${MOST_CHARACTERS}`);
@@ -154,8 +135,8 @@ function describe(session: Fields): SdpResult {
     return fault('no-common-codec', `the audio line is ${short(audio.protocol)}; RTP/AVP is needed`);
   }
   if (audio.rtcpMux !== 'rtcp-mux') return fault('no-rtcp-mux', 'RTP and RTCP must share a port (a=rtcp-mux)');
-  const opus = opusOf(audio);
-  if (opus === undefined) return fault('no-common-codec', 'the audio line has no opus/48000/2');
+  const formats = readFormats(audio);
+  if (!formats.some(isSpeech)) return fault('no-common-codec', 'the audio line has no Opus, PCMU or PCMA');
   const connection = fields(audio.connection ?? session.connection);
   const first = hostAddress(connection.ip, audio.port);
   if (first === undefined)
@@ -169,7 +150,7 @@ function describe(session: Fields): SdpResult {
       version,
       hosts: [first, ...candidatesOf(audio, first)],
       direction: directionOf(audio.direction ?? session.direction),
-      opus,
+      formats,
       ...optional('paths', pathsOf(audio)),
       ...optional('packetTimeMs', whole(audio.ptime, 120, 3)),
       ...optional('maxPacketTimeMs', whole(audio.maxptime, 120, 3)),
@@ -191,34 +172,6 @@ function pathsOf(audio: Fields): readonly MediaPath[] | undefined {
   const words = (line ?? '').slice(PATH_ATTRIBUTE.length).split(' ', 8);
   const paths = [...new Set(words)].filter((word) => word === 'udp' || word === 'mqtt');
   return paths.length > 0 ? paths : undefined;
-}
-
-function opusOf(audio: Fields): OpusDescription | undefined {
-  const offered = String(audio.payloads).split(' ');
-  const map = list(audio.rtp).find(
-    (one) =>
-      String(one.codec).toLowerCase() === 'opus' &&
-      one.rate === 48_000 &&
-      one.encoding === 2 &&
-      !isRtcpType(one.payload) &&
-      offered.includes(String(one.payload)),
-  );
-  const payloadType = whole(map?.payload, 127);
-  if (payloadType === undefined) return undefined;
-  const config = list(audio.fmtp).find((one) => one.payload === payloadType)?.config;
-  const parameters = typeof config === 'string' ? parseParams(config) : {};
-  return {
-    payloadType,
-    useInbandFec: parameters.useinbandfec === 1,
-    ...optional('maxAverageBitrateBps', whole(parameters.maxaveragebitrate, 510_000, 6_000)),
-    ...optional('maxPlaybackRateHz', whole(parameters.maxplaybackrate, 48_000, 8_000)),
-    ...optional('maxCaptureRateHz', whole(parameters['sprop-maxcapturerate'], 48_000, 8_000)),
-  };
-}
-
-/** With its marker such a packet would be taken for RTCP, which shares the port (RFC 5761, 4). */
-function isRtcpType(payloadType: unknown): boolean {
-  return typeof payloadType === 'number' && payloadType >= 64 && payloadType <= 95;
 }
 
 /** Host candidates over UDP other than `first`, best first. What can't be sent to is left out. */
@@ -244,64 +197,6 @@ function hostAddress(address: unknown, port: unknown): HostAddress | undefined {
 
 function directionOf(value: unknown): MediaDirection {
   return value === 'sendonly' || value === 'recvonly' || value === 'inactive' ? value : 'sendrecv';
-}
-
-/** How media flows once both ends have described themselves. */
-export interface NegotiatedMedia {
-  readonly path: MediaPath;
-  /** UDP is to be tried, since there is another path to turn to. */
-  readonly provePath: boolean;
-  readonly remote: HostAddress;
-  /** As the peer numbers Opus, in what we send; as we do, in what we receive. */
-  readonly sendPayloadType: number;
-  readonly receivePayloadType: number;
-  readonly peerWantsFec: boolean;
-  readonly packetTimeMs: 10 | 20 | 40 | 60;
-  readonly mayWeSend: boolean;
-}
-
-/** What follows from the two descriptions (RFC 3264, 6.1 and 7; RFC 7587, 7.1). `packetTimeMs` is what we would choose. */
-export function negotiate(local: AudioDescription, remote: AudioDescription, packetTimeMs: number): NegotiatedMedia {
-  const wanted = Math.min(remote.packetTimeMs ?? packetTimeMs, remote.maxPacketTimeMs ?? 60);
-  const sends = (direction: MediaDirection) => direction === 'sendrecv' || direction === 'sendonly';
-  const receives = (direction: MediaDirection) => direction === 'sendrecv' || direction === 'recvonly';
-  const [ours, theirs]: (readonly MediaPath[])[] = [local.paths ?? ['udp'], remote.paths ?? ['udp']];
-  const mayUseMqtt = ours?.includes('mqtt') === true && theirs?.includes('mqtt') === true;
-  const path = mayUseMqtt && (ours[0] === 'mqtt' || theirs[0] === 'mqtt') ? 'mqtt' : 'udp';
-  return {
-    path,
-    provePath: mayUseMqtt && path === 'udp',
-    remote: remote.hosts[0],
-    sendPayloadType: remote.opus.payloadType,
-    receivePayloadType: local.opus.payloadType,
-    peerWantsFec: remote.opus.useInbandFec,
-    packetTimeMs: wanted >= 60 ? 60 : wanted >= 40 ? 40 : wanted >= 20 ? 20 : 10,
-    mayWeSend: sends(local.direction) && receives(remote.direction),
-  };
-}
-
-/** The direction of an answer to an offer, for an end that sends and receives (RFC 3264, 6.1). */
-export function answerDirection(offered: MediaDirection): MediaDirection {
-  if (offered === 'sendonly') return 'recvonly';
-  return offered === 'recvonly' ? 'sendonly' : offered;
-}
-
-type Fields = Record<string, unknown>;
-
-function fields(value: unknown): Fields {
-  return typeof value === 'object' && value !== null ? (value as Fields) : {};
-}
-
-function list(value: unknown): Fields[] {
-  return Array.isArray(value) ? value.map(fields) : [];
-}
-
-function whole(value: unknown, most: number, least = 0): number | undefined {
-  return typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most ? value : undefined;
-}
-
-function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
-  return value === undefined ? {} : ({ [key]: value } as { [P in K]: V });
 }
 
 function short(value: unknown): string {

@@ -105,6 +105,13 @@ export const configSchema = z.strictObject({
         .enum(['auto', 'udp', 'mqtt'])
         .default('auto')
         .describe('auto: UDP, and MQTT where UDP turns out to be blocked at the start of a call'),
+      codecs: z
+        .array(z.enum(['opus', 'pcmu', 'pcma']))
+        .min(1)
+        .max(3)
+        .refine((codecs) => new Set(codecs).size === codecs.length, 'must name each codec once')
+        .default(['opus', 'pcmu', 'pcma'])
+        .describe('what calls may be held with, the one that is wanted first'),
       identity: z
         .strictObject({ cert: z.string().min(1), key: z.string().min(1) })
         .optional()

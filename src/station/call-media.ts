@@ -1,5 +1,7 @@
 import { randomInt } from 'node:crypto';
-import { type AudioDescription, answerDirection, type MediaPath, negotiate, OPUS_PAYLOAD_TYPE } from '../call/sdp.js';
+import { answerFormats, isSpeech, ownFormats } from '../call/audio-formats.js';
+import { answerDirection, negotiate } from '../call/negotiate.js';
+import type { AudioDescription, MediaPath } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
@@ -63,7 +65,13 @@ export class CallMedia {
   }
 
   start(local: AudioDescription, remote: AudioDescription): void {
-    const { mayWeSend, ...media } = negotiate(local, remote, this.#config.opus.packetTimeMs);
+    const negotiated = negotiate(local, remote, this.#config.opus.packetTimeMs);
+    if (negotiated === null) {
+      this.#logger.warn({ callId: this.#callId }, 'the peer has no codec of ours');
+      this.#onFailed();
+      return;
+    }
+    const { mayWeSend, ...media } = negotiated;
     this.#started = { ...media, remote: { ...media.remote }, sessionId: this.#callId, muted: !mayWeSend };
     this.#start(this.#started);
   }
@@ -102,8 +110,20 @@ export class CallMedia {
   }
 
   #describe(opened: OpenedSession, remote: AudioDescription | null): AudioDescription {
-    const { opus, audio } = this.#config;
+    const { opus, audio, media } = this.#config;
     const rateHz = audio.profile === 'voice' ? 16_000 : 48_000;
+    const own = ownFormats(media.codecs, {
+      useInbandFec: true,
+      maxAverageBitrateBps: opus.bitrateBps,
+      maxPlaybackRateHz: rateHz,
+      maxCaptureRateHz: rateHz,
+    });
+    const formats = remote === null ? own : answerFormats(remote.formats, own);
+    if (!formats.some(isSpeech)) {
+      throw new AppError('no-common-codec', 'the offer has none of the codecs of this station', {
+        remedy: 'See media.codecs of both stations',
+      });
+    }
     this.#sdpVersion += 1;
     return {
       sessionId: this.#sdpSessionId,
@@ -111,13 +131,7 @@ export class CallMedia {
       hosts: [opened.local],
       paths: this.#paths,
       direction: remote === null ? 'sendrecv' : answerDirection(remote.direction),
-      opus: {
-        payloadType: remote?.opus.payloadType ?? OPUS_PAYLOAD_TYPE,
-        useInbandFec: true,
-        maxAverageBitrateBps: opus.bitrateBps,
-        maxPlaybackRateHz: rateHz,
-        maxCaptureRateHz: rateHz,
-      },
+      formats,
       packetTimeMs: opus.packetTimeMs,
       maxPacketTimeMs: 60,
       ssrc: opened.ssrc,

@@ -6,7 +6,9 @@ export const describedAt = (port: number): AudioDescription => ({
   version: 1,
   hosts: [{ address: '192.0.2.7', port }],
   direction: 'sendrecv',
-  opus: { payloadType: 96, useInbandFec: true, maxAverageBitrateBps: 24_000, maxPlaybackRateHz: 16_000 },
+  formats: [
+    { codec: 'opus', payloadType: 96, useInbandFec: true, maxAverageBitrateBps: 24_000, maxPlaybackRateHz: 16_000 },
+  ],
   packetTimeMs: 20,
   maxPacketTimeMs: 60,
   ssrc: 305_419_896,
