@@ -25,6 +25,7 @@ const stateChanged = (state: CardState) => {
   if (state.state === 'down') process.stderr.write(`${state.fault.message}\n`);
 };
 
+const parts = await boardParts({ encoder: 'auto', decoder: 'auto' }, silentLogger);
 const session = new MediaSession({
   sessionId: 'bench-session',
   ssrc: Math.floor(Math.random() * 2 ** 32),
@@ -33,8 +34,8 @@ const session = new MediaSession({
   clock,
   random: Math.random,
   opus: options.opus,
-  createEncoder: (settings) => boardParts.encoder({ rateHz: RATE_HZ, settings }),
-  decoder: await boardParts.decoder({ rateHz: RATE_HZ }),
+  encoder: await parts.encoder({ rateHz: RATE_HZ, settings: options.opus }),
+  decoder: await parts.decoder({ rateHz: RATE_HZ }),
   playoutDelayMs: options.playoutDelayMs,
   listener: { send: (datagram) => port.send(datagram), heard: () => {}, silent: () => {} },
 });
@@ -54,8 +55,8 @@ session.start({
 });
 
 if (options.role === 'sender') {
-  boardParts.microphone(card).open({ frame: (frame) => session.frame(frame), stateChanged });
+  parts.microphone(card).open({ frame: (frame) => session.frame(frame), stateChanged });
 } else {
   const silence = new Int16Array(frameSamples(RATE_HZ));
-  boardParts.speaker(card).open({ pull: () => session.pull(clock.nowMs()) ?? silence, stateChanged });
+  parts.speaker(card).open({ pull: () => session.pull(clock.nowMs()) ?? silence, stateChanged });
 }

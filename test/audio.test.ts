@@ -1,20 +1,16 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile } from 'node:fs/promises';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
 import { AlsaMicrophone } from '../src/adapters/alsa/alsa-microphone.js';
 import { AlsaSpeaker } from '../src/adapters/alsa/alsa-speaker.js';
 import { listCards } from '../src/adapters/alsa/list-cards.js';
-import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js';
-import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
 import type { AudioFrame, RateHz } from '../src/audio/frame.js';
 import type { CardState } from '../src/audio/ports.js';
-import { readWav } from '../src/audio/wav.js';
 import { systemClock as clock } from '../src/core/clock.js';
 import { silentLogger as logger } from '../src/core/logger.js';
-import { similarity } from '../src/lab/similarity.js';
 import { startVirtualSound } from '../src/lab/virtual-sound.js';
 
 const rateHz: RateHz = 16_000;
@@ -303,69 +299,6 @@ test('cards: a process may end in the midst of playing, and ends by a signal wit
   });
   t.same(await once(listener, 'exit'), [null, 'SIGTERM']);
   await sound.replugMicrophone('door');
-});
-
-test('Opus: there and back, with a lost packet made good from the next one', async (t) => {
-  const speech = readWav(await readFile('/usr/share/sounds/alsa/Front_Center.wav'));
-  const thirdOf48k = Int16Array.from({ length: Math.floor(speech.samples.length / 3) }, (_, i) =>
-    Math.round([0, 1, 2].reduce((sum, k) => sum + (speech.samples[3 * i + k] ?? 0), 0) / 3),
-  );
-  t.equal(speech.rateHz, 48_000);
-  const packetSamples = 320;
-  const settings = {
-    bitrateBps: 24_000,
-    complexity: 9,
-    inbandFec: true,
-    expectedLossPct: 20,
-    packetTimeMs: 20,
-  } as const;
-  const encoder = new DiscordOpusEncoder({ rateHz, settings });
-  const payloads: Buffer[] = [];
-  for (let at = 0; at + packetSamples <= thirdOf48k.length; at += packetSamples) {
-    payloads.push(Buffer.from(encoder.encode(thirdOf48k.subarray(at, at + packetSamples))));
-  }
-  t.throws(() => encoder.encode(new Int16Array(packetSamples + 1)), { code: 'packet-time-wrong' });
-
-  /** Every fourth packet lost, and the loss met in one of three ways. */
-  const decoded = async (lost: 'nothing' | 'fec' | 'conceal') => {
-    const decoder = await WasmOpusDecoder.create({ rateHz });
-    const parts = payloads.map((payload, i) => {
-      const next = payloads[i + 1];
-      if (lost === 'nothing' || i % 4 !== 3 || next === undefined) return decoder.decode(payload);
-      return lost === 'fec' ? decoder.decodeFec(next, packetSamples) : decoder.conceal(packetSamples);
-    });
-    decoder.free();
-    t.ok(
-      parts.every((part) => part.length === packetSamples),
-      `${lost}: every packet time is filled exactly`,
-    );
-    return similarity(thirdOf48k, Int16Array.from(parts.flatMap((part) => [...part])), rateHz).similarity;
-  };
-  const [whole, fec, concealed] = [await decoded('nothing'), await decoded('fec'), await decoded('conceal')];
-  t.ok(whole > 0.9, `nothing lost: ${whole}`);
-  t.ok(fec > concealed + 0.02, `from FEC ${fec}, concealed ${concealed}`);
-
-  const decoder = await WasmOpusDecoder.create({ rateHz });
-  decoder.decode(payloads[20] ?? Buffer.alloc(0));
-  for (const count of [0, 1, 40, 100, 160, 320, 960, 2_000, 5_000]) t.equal(decoder.conceal(count).length, count);
-  t.equal(decoder.decodeFec(payloads[21] ?? Buffer.alloc(0), 333).length, 333, 'no multiple of 2.5 ms: concealed');
-  const invalid = { code: 'payload-invalid' };
-  for (const garbage of [
-    Buffer.alloc(0),
-    Buffer.from([0xff]),
-    Buffer.from([0xff, 0xff, 1, 2]),
-    Buffer.alloc(9, 0xfe),
-  ]) {
-    t.throws(() => decoder.decode(garbage), invalid, `garbage: ${garbage.toString('hex')}`);
-    t.throws(() => decoder.decodeFec(garbage, packetSamples), invalid, `garbage as FEC: ${garbage.toString('hex')}`);
-  }
-  t.equal(decoder.decode(payloads[21] ?? Buffer.alloc(0)).length, packetSamples, 'garbage leaves the decoder whole');
-  decoder.free();
-  encoder.adjust({ ...settings, bitrateBps: 6_000, packetTimeMs: 40 });
-  const longer = thirdOf48k.subarray(0, 2 * packetSamples);
-  t.ok(encoder.encode(longer).length < 60, 'adjusted: 40 ms in a packet, at a fraction of the bit rate');
-  encoder.free();
-  t.throws(() => encoder.encode(longer), { code: 'codec-freed' });
 });
 
 test('the virtual cards end at once, and what reads from them learns of it', async (t) => {

@@ -70,7 +70,7 @@ async function party(clock: ManualClock, seed: number, out: { path: Path; to: ()
     clock,
     random: seededRandom(seed),
     opus,
-    createEncoder: (settings) => new DiscordOpusEncoder({ rateHz: RATE_HZ, settings }),
+    encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings: opus }),
     decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
     playoutDelayMs: 40,
     listener: {
@@ -302,7 +302,6 @@ test('the sender gathers packet times on a 48 kHz clock; a change of format keep
   ] as const) {
     const packets: RtpPacket[] = [];
     const sizes: number[] = [];
-    let freed = 0;
     const pipeline = new SendPipeline({
       rateHz: RATE_HZ,
       ssrc: 5,
@@ -320,9 +319,7 @@ test('the sender gathers packet times on a 48 kHz clock; a change of format keep
         return Buffer.from([1]);
       },
       adjust: () => {},
-      free: () => {
-        freed += 1;
-      },
+      free: () => {},
     };
     const push = (atMs: number) =>
       pipeline.push({ samples: new Int16Array(SAMPLES), rateHz: RATE_HZ, capturedAtMs: atMs });
@@ -335,7 +332,6 @@ test('the sender gathers packet times on a 48 kHz clock; a change of format keep
     t.match(packets[0], { marker: true, sequence: 0xffff, timestamp: 0xffffffff, payloadType: 96, ssrc: 5 });
     t.match(packets[1], { marker: false, sequence: 0, timestamp: ticks - 1 });
     pipeline.use({ encoder, packetTimeMs: 20, payloadType: 97 });
-    t.equal(freed, 1);
     const next = packets.length;
     for (let i = 19; i <= 20; i++) push(i * FRAME_MS);
     t.match(packets[next], { payloadType: 97, sequence: (0xffff + next) & 0xffff });

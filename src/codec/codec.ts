@@ -10,7 +10,10 @@ export interface AudioEncoder {
   free(): void;
 }
 
-/** Decodes whole packets. Stateful: every packet time of the stream passes through exactly one of the three methods. */
+/**
+ * Decodes whole packets. Stateful: every packet time of the stream passes through exactly one of the three methods. What they
+ * give is valid until the next call of any of them, and the caller's to change until then: who keeps it longer copies it.
+ */
 export interface AudioDecoder {
   /** @throws AppError `payload-invalid` */
   decode(payload: Uint8Array): Int16Array;
@@ -35,4 +38,10 @@ export interface OpusEncoderSettings {
   /** Loss to arm the FEC for, 0 … 100 %. */
   readonly expectedLossPct: number;
   readonly packetTimeMs: 10 | 20 | 40 | 60;
+  /** In silence next to nothing is sent: an encoder gives packets of at most 2 bytes, which stay unsent (RFC 7587, 3.1.3). */
+  readonly dtx?: boolean;
+  /** `voice` leans towards the SILK layer; the encoder's own judgement where it is left out. */
+  readonly signal?: 'voice';
+  /** No wider than this (RFC 6716, table 1); `fullband` where it is left out. A running encoder changes over when its time comes. */
+  readonly maxBandwidth?: 'narrowband' | 'mediumband' | 'wideband' | 'superwideband' | 'fullband';
 }

@@ -65,6 +65,11 @@ export const boardSchema = z.strictObject({
 });
 export type Board = z.infer<typeof boardSchema>;
 
+const opusEncoder = z.enum(['auto', 'native', 'discord', 'wasm']);
+export type OpusEncoderChoice = z.infer<typeof opusEncoder>;
+const opusDecoder = z.enum(['auto', 'native', 'wasm']);
+export type OpusDecoderChoice = z.infer<typeof opusDecoder>;
+
 export const rtpSchema = z.strictObject({
   address: z.union([z.ipv4(), z.ipv6()]).describe('own address, as the others reach it'),
   ports: z
@@ -93,6 +98,12 @@ export const configSchema = z.strictObject({
       inbandFec: z.boolean().default(true),
       expectedLossPct: z.int().min(0).max(100).default(5),
       packetTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]).default(20),
+      encoder: opusEncoder
+        .default('auto')
+        .describe(
+          "native: the distribution's libopus; discord: @discordjs/opus; wasm: libopus-wasm; auto: the best of them",
+        ),
+      decoder: opusDecoder.default('auto').describe('as encoder'),
     })
     .prefault({}),
   playout: z

@@ -39,11 +39,11 @@ export interface Engine {
  *                 ▲ tones
  *   station ◀─▶ media.sock
  * ```
- * @throws AppError `socket-taken`, `socket-failed`
+ * @throws AppError `opus-missing`, `socket-taken`, `socket-failed`
  */
 export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { config, clock, logger } = options;
-  const parts = options.parts ?? boardParts;
+  const parts = options.parts ?? (await boardParts(config.opus, logger));
   const endProcess = options.endProcess ?? endBySignal;
   const rateHz: RateHz = config.audio.profile === 'fullband' ? 48_000 : 16_000;
   let server: RpcServer<typeof engineNotifications> | null = null;

@@ -179,7 +179,11 @@ export class Sessions {
 
   async #make(sessionId: string): Promise<OpenSession> {
     const { config, rateHz, parts, clock, mixer, listener } = this.#options;
-    const decoder = await parts.decoder({ rateHz });
+    const encoder = await parts.encoder({ rateHz, settings: config.opus });
+    const decoder = await parts.decoder({ rateHz }).catch((error) => {
+      encoder.free();
+      throw error;
+    });
     let session: OpenSession | null = null;
     const media = new MediaSession({
       sessionId,
@@ -189,7 +193,7 @@ export class Sessions {
       clock,
       random: () => randomBytes(4).readUInt32BE() / 2 ** 32,
       opus: config.opus,
-      createEncoder: (settings) => parts.encoder({ rateHz, settings }),
+      encoder,
       decoder,
       playoutDelayMs: config.playout.delayMs,
       listener: {

@@ -29,8 +29,8 @@ export interface MediaSessionOptions {
   /** 0 ≤ r < 1; for the first sequence number and timestamp, and the reports' spread. */
   readonly random: () => number;
   readonly opus: OpusEncoderSettings;
-  readonly createEncoder: (settings: OpusEncoderSettings) => AudioEncoder;
-  /** Freed by the session. */
+  /** Both are freed by the session; the encoder is adjusted to what is agreed on. */
+  readonly encoder: AudioEncoder;
   readonly decoder: AudioDecoder;
   readonly playoutDelayMs: number;
   readonly listener: MediaSessionListener;
@@ -238,7 +238,7 @@ export class MediaSession implements FrameSource {
     this.#isClosed = true;
     this.#silenceTimer?.cancel();
     this.#reporter.close();
-    this.#sender.free();
+    this.#options.encoder.free();
     this.#receiver.free();
   }
 
@@ -270,14 +270,15 @@ export class MediaSession implements FrameSource {
   }
 
   #useEncoder(agreement: SessionAgreement): void {
-    const { opus, createEncoder } = this.#options;
+    const { opus, encoder } = this.#options;
     const settings: OpusEncoderSettings = {
       ...opus,
       inbandFec: opus.inbandFec && agreement.peerWantsFec,
       packetTimeMs: shorter(opus.packetTimeMs, agreement.packetTimeMs),
     };
+    encoder.adjust(settings);
     this.#sender.use({
-      encoder: createEncoder(settings),
+      encoder,
       packetTimeMs: settings.packetTimeMs,
       payloadType: agreement.sendPayloadType,
     });

@@ -8,6 +8,7 @@ export const OPUS_CLOCK_HZ = 48_000;
 const GAP_MS = 60;
 
 export interface SendFormat {
+  /** Set to `packetTimeMs`; whoever made it frees it. */
   readonly encoder: AudioEncoder;
   readonly packetTimeMs: number;
   readonly payloadType: number;
@@ -54,9 +55,9 @@ export class SendPipeline {
     return this.#format?.packetTimeMs ?? null;
   }
 
-  /** Sends in this format from the next frame on; the sequence goes on. Frees the encoder that was used before. */
+  /** Sends in this format from the next frame on; the sequence goes on. What was gathered is not sent. */
   use(format: SendFormat): void {
-    this.free();
+    this.#fill = 0;
     this.#format = format;
     this.#gathered = new Int16Array((frameSamples(this.#options.rateHz) * format.packetTimeMs) / FRAME_MS);
   }
@@ -70,12 +71,6 @@ export class SendPipeline {
     if (this.#fill < this.#gathered.length) return;
     this.#fill = 0;
     this.#sendPacket(this.#format);
-  }
-
-  free(): void {
-    this.#format?.encoder.free();
-    this.#format = null;
-    this.#fill = 0;
   }
 
   #sendPacket(format: SendFormat): void {

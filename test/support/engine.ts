@@ -54,7 +54,7 @@ function handCards() {
       delayMs: () => 20,
       figures: { xruns: 0, starvedFrames: 0 },
     }),
-    encoder: (options) => new DiscordOpusEncoder(options),
+    encoder: async (options) => new DiscordOpusEncoder(options),
     decoder: (options) => WasmOpusDecoder.create(options),
   };
   return { microphone, speaker, parts };

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import type { RateHz } from '../../audio/frame.js';
 import type { AudioEncoder, OpusEncoderSettings } from '../../codec/codec.js';
-import { AppError } from '../../core/errors.js';
+import { applySettings, checkPacketTime, encoderFreed, OPUS_APPLICATION_VOIP } from './opus-controls.js';
 
 /** The part of `@discordjs/opus` that is used; its own typings name a module of theirs, not the package's export. */
 interface NativeEncoder {
@@ -12,13 +12,8 @@ const { OpusEncoder } = createRequire(import.meta.url)('@discordjs/opus') as {
   OpusEncoder: new (rateHz: number, channels: number) => NativeEncoder;
 };
 
-/** Requests of opus_encoder_ctl, by libopus' names (opus_defines.h). */
+/** OPUS_SET_APPLICATION (opus_defines.h). */
 const OPUS_SET_APPLICATION = 4000;
-const OPUS_SET_BITRATE = 4002;
-const OPUS_SET_COMPLEXITY = 4010;
-const OPUS_SET_INBAND_FEC = 4012;
-const OPUS_SET_PACKET_LOSS_PERC = 4014;
-const OPUS_APPLICATION_VOIP = 2048;
 
 /** Opus (RFC 6716) for speech, mono, by the native libopus 1.3 of `@discordjs/opus`. */
 export class DiscordOpusEncoder implements AudioEncoder {
@@ -39,20 +34,15 @@ export class DiscordOpusEncoder implements AudioEncoder {
   adjust(settings: OpusEncoderSettings): void {
     const native = this.#native;
     if (native === null) return;
-    native.applyEncoderCTL(OPUS_SET_BITRATE, settings.bitrateBps);
-    native.applyEncoderCTL(OPUS_SET_COMPLEXITY, settings.complexity);
-    native.applyEncoderCTL(OPUS_SET_INBAND_FEC, settings.inbandFec ? 1 : 0);
-    native.applyEncoderCTL(OPUS_SET_PACKET_LOSS_PERC, settings.expectedLossPct);
+    applySettings(settings, (request, value) => native.applyEncoderCTL(request, value));
     this.#packetSamples = (this.#rateHz * settings.packetTimeMs) / 1000;
   }
 
   /** @throws AppError `packet-time-wrong` if it isn't one packet time's samples, `codec-freed` after `free` */
   encode(samples: Int16Array): Uint8Array {
-    if (this.#native === null) throw new AppError('codec-freed', 'This Opus encoder has been freed');
+    if (this.#native === null) throw encoderFreed();
     // What libopus refuses, the binding would take for a length: only what libopus takes gets there.
-    if (samples.length !== this.#packetSamples) {
-      throw new AppError('packet-time-wrong', `A packet takes ${this.#packetSamples} samples, not ${samples.length}`);
-    }
+    checkPacketTime(samples, this.#packetSamples);
     return this.#native.encode(Buffer.from(samples.buffer, samples.byteOffset, samples.byteLength));
   }
 

@@ -1,25 +1,19 @@
 import { createDecoder, isOpusError, type OpusDecoderHandle } from 'libopus-wasm';
 import type { RateHz } from '../../audio/frame.js';
 import type { AudioDecoder } from '../../codec/codec.js';
-import { AppError, errorText } from '../../core/errors.js';
-
-/** libopus conceals in steps of 2.5 ms, at most 120 ms at a time (opus_decoder.h). */
-const STEPS_PER_S = 400;
-const MOST_STEPS = 48;
-
-function refused(why: string, cause?: unknown): AppError {
-  return new AppError('payload-invalid', `Not an Opus packet: ${why}`, { cause });
-}
+import { errorText } from '../../core/errors.js';
+import { CONCEAL_STEPS_PER_S, decoderFreed, MOST_CONCEAL_STEPS, payloadInvalid } from './opus-controls.js';
 
 /** Opus (RFC 6716) to mono, by the WASM build of libopus 1.6 in `libopus-wasm`. */
 export class WasmOpusDecoder implements AudioDecoder {
   static readonly engine = 'libopus-wasm';
   readonly #opus: OpusDecoderHandle;
   readonly #stepSamples: number;
+  #isFreed = false;
 
   private constructor(opus: OpusDecoderHandle, rateHz: RateHz) {
     this.#opus = opus;
-    this.#stepSamples = rateHz / STEPS_PER_S;
+    this.#stepSamples = rateHz / CONCEAL_STEPS_PER_S;
   }
 
   static async create(options: { rateHz: RateHz }): Promise<WasmOpusDecoder> {
@@ -29,14 +23,14 @@ export class WasmOpusDecoder implements AudioDecoder {
 
   decode(payload: Uint8Array): Int16Array {
     // libopus would take an empty packet for a lost one.
-    if (payload.length === 0) throw refused('it is empty');
+    if (payload.length === 0) throw payloadInvalid('it is empty');
     return this.#refusing(() => this.#opus.decode(payload));
   }
 
   decodeFec(nextPayload: Uint8Array, sampleCount: number): Int16Array {
-    if (nextPayload.length === 0) throw refused('it is empty');
+    if (nextPayload.length === 0) throw payloadInvalid('it is empty');
     const steps = sampleCount / this.#stepSamples;
-    if (!Number.isInteger(steps) || steps < 1 || steps > MOST_STEPS) return this.conceal(sampleCount);
+    if (!Number.isInteger(steps) || steps < 1 || steps > MOST_CONCEAL_STEPS) return this.conceal(sampleCount);
     return this.#refusing(() => this.#opus.decode(nextPayload, { decodeFec: true, frameSize: sampleCount }));
   }
 
@@ -44,8 +38,8 @@ export class WasmOpusDecoder implements AudioDecoder {
   conceal(sampleCount: number): Int16Array {
     const concealed = new Int16Array(sampleCount);
     for (let done = 0; done < sampleCount; ) {
-      const steps = Math.min(Math.ceil((sampleCount - done) / this.#stepSamples), MOST_STEPS);
-      const part = this.#opus.decodePacketLoss(steps * this.#stepSamples);
+      const steps = Math.min(Math.ceil((sampleCount - done) / this.#stepSamples), MOST_CONCEAL_STEPS);
+      const part = this.#refusing(() => this.#opus.decodePacketLoss(steps * this.#stepSamples));
       concealed.set(part.subarray(0, sampleCount - done), done);
       done += part.length;
     }
@@ -53,14 +47,16 @@ export class WasmOpusDecoder implements AudioDecoder {
   }
 
   free(): void {
+    this.#isFreed = true;
     this.#opus.free();
   }
 
   #refusing(decode: () => Int16Array): Int16Array {
+    if (this.#isFreed) throw decoderFreed();
     try {
       return decode();
     } catch (error) {
-      if (isOpusError(error)) throw refused(errorText(error), error);
+      if (isOpusError(error)) throw payloadInvalid(errorText(error), error);
       throw error;
     }
   }
