@@ -1,182 +1,21 @@
-import { createSocket, type Socket } from 'node:dgram';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { loadGatewayConfig } from '../src/config/gateway-config.js';
 import { systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { Gateway } from '../src/gateway/gateway.js';
-import { WorkerPool, type WorkerPoolOptions } from '../src/gateway/worker-pool.js';
 import { callMessageSchema } from '../src/protocol/call-message.js';
 import type { Transport } from '../src/protocol/engine-api.js';
 import type { HealthView } from '../src/protocol/gateway-api.js';
 import { GATEWAY_PRESENCE, topic, trunkTopic } from '../src/protocol/topics.js';
-import { writeRtp } from '../src/rtp/rtp-packet.js';
 import { Cloud } from './support/cloud.js';
+import { LOOPBACK, Party, somePorts } from './support/party.js';
 import { freePort, type Heard, Site, until } from './support/site.js';
 
-const LOOPBACK = '127.0.0.1';
-const program = resolve(import.meta.dirname, '../src/bin/gateway-worker.js');
-const badProgram = resolve(import.meta.dirname, 'support/bad-worker.js');
 const common = { clock: systemClock, logger: silentLogger };
-
-function somePorts(): { from: number; to: number } {
-  const from = 30_000 + Math.floor(Math.random() * 9_000);
-  return { from, to: from + 200 };
-}
-
-function somePool(t: Test, more: Partial<WorkerPoolOptions> = {}): WorkerPool {
-  const limits = { initMs: 5_000, pingEveryMs: 100, pongWithinMs: 900, memoryBytes: 2 ** 30, ...more.limits };
-  const rtp = { address: LOOPBACK, ports: somePorts() };
-  const pool = new WorkerPool({ count: 2, program, rtp, ...common, ...more, limits });
-  t.teardown(() => pool.stop());
-  return pool;
-}
-
-/** A station's UDP socket, which notes the sequence numbers that it hears. */
-class Party {
-  readonly heard: number[] = [];
-  #port = 0;
-  readonly #socket: Socket;
-
-  private constructor(socket: Socket) {
-    this.#socket = socket;
-    socket.on('message', (datagram) => this.heard.push(datagram.readUInt16BE(2)));
-  }
-
-  static async at(t: Test): Promise<Party> {
-    const socket = createSocket('udp4').bind(0, LOOPBACK);
-    await once(socket, 'listening');
-    t.teardown(() => socket.close());
-    return new Party(socket);
-  }
-
-  get address(): Transport {
-    return { address: LOOPBACK, port: this.#socket.address().port };
-  }
-
-  towards(port: number): this {
-    this.#port = port;
-    return this;
-  }
-
-  say(sequence: number, text?: Buffer): void {
-    const rtp = { payloadType: 96, marker: false, timestamp: 960 * sequence, ssrc: 7, csrcs: [], extension: null };
-    this.#socket.send(
-      text ?? writeRtp({ ...rtp, sequence, payload: Buffer.alloc(60, sequence) }),
-      this.#port,
-      LOOPBACK,
-    );
-  }
-}
-
-/** A room of two parties, which both have heard the other. */
-async function talking(t: Test, pool: WorkerPool, roomId: string): Promise<[Party, Party]> {
-  const [one, two] = [await Party.at(t), await Party.at(t)];
-  const legs = await pool.open(roomId, [
-    { legId: 'one', remote: one.address },
-    { legId: 'two', remote: null },
-  ]);
-  await pool.towards(roomId, 'two', two.address);
-  one.towards(legs[0]?.port ?? 0);
-  two.towards(legs[1]?.port ?? 0);
-  await until(() => {
-    one.say(1);
-    two.say(1);
-    return one.heard.length > 0 && two.heard.length > 0;
-  });
-  return [one, two];
-}
-
-test('a worker that is killed, or hangs: its rooms are back with their ports, the others do not notice', async (t) => {
-  const pool = somePool(t);
-  await until(() => pool.workers().every(({ ready }) => ready));
-  const rooms = [
-    ['room-0001', await talking(t, pool, 'room-0001')],
-    ['room-0002', await talking(t, pool, 'room-0002')],
-  ] as const;
-  const placeOf = (roomId: string) => pool.rooms().find((room) => room.roomId === roomId);
-  t.not(placeOf('room-0001')?.worker, placeOf('room-0002')?.worker, 'rooms are spread over workers');
-  const pidOf = (roomId: string) => pool.workers()[placeOf(roomId)?.worker ?? -1]?.pid ?? 0;
-
-  for (const [signal, why] of [
-    ['SIGKILL', 'exit SIGKILL'],
-    ['SIGSTOP', 'ping-lost'],
-  ] as const) {
-    await until(() => pool.workers().every(({ ready }) => ready));
-    const [[hitId, hit], [otherId, other]] =
-      (placeOf('room-0001')?.worker ?? 0) === (placeOf('room-0002')?.worker ?? 0) ? [rooms[0], rooms[0]] : rooms;
-    const legs = placeOf(hitId)?.legs;
-    const since = systemClock.nowMs();
-    process.kill(pidOf(hitId), signal);
-    if (signal === 'SIGKILL') {
-      for (const party of other) party.heard.length = 0;
-      const sayings = 20;
-      for (let i = 0; i < sayings; i++) {
-        other[0].say(100 + i);
-        other[1].say(100 + i);
-        await until(() => other.every(({ heard }) => heard.at(-1) === 100 + i));
-      }
-      t.pass(`${otherId} lost nothing`);
-    }
-    await until(() => pool.ends.get(why) === 1);
-    for (const party of hit) party.heard.length = 0;
-    await until(() => {
-      hit[0].say(500);
-      hit[1].say(500);
-      return hit.every(({ heard }) => heard.includes(500));
-    });
-    const backMs = systemClock.nowMs() - since;
-    t.ok(backMs < 1_500, `back after ${Math.round(backMs)} ms (${why})`);
-    t.same(placeOf(hitId)?.legs, legs, 'the same ports, towards the same parties');
-  }
-});
-
-test('a worker that never starts, is deaf, babbles or takes too much memory', async (t) => {
-  const withMode = (mode: string, make: () => WorkerPool): WorkerPool => {
-    process.env.ENTRYPHONE_TEST_WORKER = mode;
-    try {
-      return make();
-    } finally {
-      delete process.env.ENTRYPHONE_TEST_WORKER;
-    }
-  };
-  const limits = { initMs: 300, pingEveryMs: 50, pongWithinMs: 300, memoryBytes: 2 ** 30 };
-  const mute = withMode('mute', () => somePool(t, { count: 1, program: badProgram, limits }));
-  await until(() => mute.ends.get('init-deadline') > 0);
-  await t.rejects(mute.open('room-0001', []), { code: 'no-worker', remedy: /again/ });
-  mute.stop();
-
-  const patient = { ...limits, initMs: 5_000 };
-  const deaf = withMode('deaf', () => somePool(t, { count: 1, program: badProgram, limits: patient }));
-  await until(() => deaf.ends.get('ping-lost') > 0);
-  deaf.stop();
-
-  const babbling = withMode('babbling', () => somePool(t, { count: 1, program: badProgram, limits: patient }));
-  await until(() => (babbling.workers()[0]?.refused ?? 0) >= 8);
-  t.same(babbling.workers()[0]?.ready, true, 'what it says beside is counted, and nothing else');
-  babbling.stop();
-
-  const fat = somePool(t, { count: 1, limits: { ...patient, memoryBytes: 2 ** 20 } });
-  await until(() => fat.ends.get('memory-limit') > 0);
-  fat.stop();
-
-  const pool = somePool(t, { count: 1 });
-  await until(() => pool.isReady);
-  const [one] = await talking(t, pool, 'room-0001');
-  for (const rubbish of ['', 'GET / HTTP/1.1', 'x'.repeat(3_000)]) one.say(0, Buffer.from(rubbish));
-  await until(async () => {
-    const refused = (await pool.figures('room-0001'))[0]?.refused ?? {};
-    return (refused['not-media'] ?? 0) >= 2 && (refused['datagram-too-large'] ?? 0) >= 1;
-  });
-  await t.rejects(pool.open('room-0001', []), { code: 'room-taken' });
-  await t.rejects(pool.towards('room-0001', 'nobody', one.address), { code: 'leg-unknown' });
-  await pool.close('room-0001');
-  await t.rejects(pool.figures('room-0001'), { code: 'room-unknown' });
-});
 
 const SITES = {
   gate: { door: { name: 'Front door', numbers: ['1'], mayCall: ['indoor@home'] } },
@@ -271,6 +110,11 @@ test('calls between sites, their rooms, and what is refused; a gateway that vani
     for (const party of parties) party.say(4_711);
     return parties.every(({ heard }) => heard.includes(4_711));
   });
+  const figures = await (await fetch(`http://${LOOPBACK}:${gateway.httpPort}/metrics`)).text();
+  t.match(figures, new RegExp(`^entryphone_gateway_room\\{call_id="${callId}",worker="[01]"\\} 1$`, 'm'));
+  t.match(figures, /^entryphone_gateway_datagrams_forwarded_total\{worker="[01]"\} [1-9]/m);
+  t.match(figures, 'entryphone_gateway_stations{online="true"} 3\n');
+  t.match(figures, 'entryphone_gateway_mqtt_connected{link="call"} 1\n');
   t.match(await api('/rooms'), [{ roomId: callId, legs: [{ legId: 'door@gate' }, { legId: 'indoor@home' }] }]);
 
   // Media inside MQTT, from site to site, for this call alone.
@@ -385,7 +229,7 @@ test('the HTTP API: rooms, an OpenAPI description, and every fault by name', asy
   t.match(await ask('/nothing'), { status: 404, body: { code: 'route-unknown' } });
   t.match((await ask('/openapi.json')).body, {
     openapi: '3.1.0',
-    paths: { '/rooms': { post: Object }, '/health': Object },
+    paths: { '/rooms': { post: Object }, '/health': Object, '/metrics': { get: Object } },
   });
   t.match(
     await new Promise((resolve, reject) => {

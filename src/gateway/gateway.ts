@@ -11,6 +11,7 @@ import type { Logger } from '../core/logger.js';
 import { gatewayRoutes } from '../protocol/gateway-api.js';
 import { GATEWAY_PRESENCE } from '../protocol/topics.js';
 import { CallRooms } from './call-rooms.js';
+import { GatewayMetrics } from './gateway-metrics.js';
 import { SiteRouter } from './site-router.js';
 import { WorkerPool } from './worker-pool.js';
 
@@ -44,6 +45,7 @@ export class Gateway {
   readonly pool: WorkerPool;
   readonly router: SiteRouter;
   readonly #links: readonly MqttLink[];
+  readonly #metrics: GatewayMetrics;
   #api: HttpApi | undefined;
 
   /** @throws AppError `credentials-missing`, `port-taken` */
@@ -100,6 +102,11 @@ export class Gateway {
       const here = { topic: GATEWAY_PRESENCE, body: presence(true), retained: true, qos: 1, priority: 'call' } as const;
       link.publish(here).catch((error) => logger.warn({ error: errorText(error) }, 'the sites were not told of us'));
     });
+    this.#metrics = new GatewayMetrics({
+      pool: this.pool,
+      router: this.router,
+      links: { call: link, media: mediaLink },
+    });
     for (const one of this.#links) one.start();
   }
 
@@ -110,6 +117,7 @@ export class Gateway {
   /** Calls between sites end; the sites are told. */
   async close(): Promise<void> {
     await this.#api?.close();
+    this.#metrics.close();
     this.router.close();
     await Promise.all(this.#links.map((link) => link.close()));
     this.pool.stop();
@@ -124,6 +132,7 @@ export class Gateway {
       version: '1',
       routes: gatewayRoutes,
       statusOf: STATUS,
+      texts: [this.#metrics.route],
       logger,
       handlers: {
         health: () => {

@@ -1,7 +1,8 @@
 import type { Clock } from '../core/clock.js';
+import { Counters } from '../core/counters.js';
 import { AppError, errorText } from '../core/errors.js';
 import { parseJson } from '../protocol/call-message.js';
-import { type FromWorker, type ToWorker, toWorker } from '../protocol/gateway-worker.js';
+import { type FromWorker, type ToWorker, toWorker, type WorkerTotals } from '../protocol/gateway-worker.js';
 import { Room } from './room.js';
 
 /** A worker's rooms, on the order of its dispatcher. Several orders may be under way at once. */
@@ -11,6 +12,8 @@ export class RoomWorker {
   readonly #rooms = new Map<string, Promise<Room>>();
   #address: string | null = null;
   #refused = 0;
+  /** Of rooms that are closed. */
+  readonly #past = { forwarded: 0, refused: new Counters<string>() };
 
   constructor(options: { clock: Clock; tell: (message: FromWorker) => void }) {
     this.#clock = options.clock;
@@ -49,7 +52,9 @@ export class RoomWorker {
   }
 
   async #do(message: Extract<ToWorker, { request: number }>): Promise<FromWorker> {
-    const { request, roomId } = message;
+    const { request } = message;
+    if (message.type === 'worker.totals') return { type: 'totals', request, totals: await this.#totals() };
+    const { roomId } = message;
     if (message.type === 'room.open') {
       await this.#open(roomId, message.legs);
       return { type: 'done', request };
@@ -66,9 +71,22 @@ export class RoomWorker {
         return { type: 'done', request };
       case 'room.close':
         this.#rooms.delete(roomId);
+        add(this.#past, room);
         await room.close();
         return { type: 'done', request };
     }
+  }
+
+  async #totals(): Promise<WorkerTotals> {
+    const all = { forwarded: this.#past.forwarded, refused: new Counters<string>() };
+    for (const [fault, count] of Object.entries(this.#past.refused.all())) all.refused.count(fault, count);
+    // One that is being opened has nothing to tell yet, and one that can't be opened never will.
+    for (const room of await Promise.allSettled(this.#rooms.values())) {
+      if (room.status === 'fulfilled') add(all, room.value);
+    }
+    const { user, system } = process.cpuUsage();
+    const refused = all.refused.all() as Record<string, number>;
+    return { forwarded: all.forwarded, refused, cpuS: (user + system) / 1e6 };
   }
 
   async #open(roomId: string, legs: Extract<ToWorker, { type: 'room.open' }>['legs']): Promise<void> {
@@ -85,5 +103,12 @@ export class RoomWorker {
       this.#rooms.delete(roomId);
       throw error;
     });
+  }
+}
+
+function add(to: { forwarded: number; readonly refused: Counters<string> }, room: Room): void {
+  for (const { forwarded, refused } of room.figures()) {
+    to.forwarded += forwarded;
+    for (const [fault, count] of Object.entries(refused)) to.refused.count(fault, count);
   }
 }

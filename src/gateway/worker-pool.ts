@@ -5,7 +5,7 @@ import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { Transport } from '../protocol/engine-api.js';
 import type { WorkerView } from '../protocol/gateway-api.js';
-import type { Leg, LegFigures } from '../protocol/gateway-worker.js';
+import type { Leg, LegFigures, WorkerTotals } from '../protocol/gateway-worker.js';
 import { PortRange } from './port-range.js';
 import { type WorkerEnd, type WorkerLimits, WorkerProcess } from './worker-process.js';
 
@@ -34,7 +34,12 @@ interface Slot {
   process: WorkerProcess | null;
   retry: Timer | null;
   startedMs: number;
+  /** Of its processes that have ended, and of the one that runs, when it was last asked. */
+  past: WorkerTotals;
+  now: WorkerTotals;
 }
+
+const NOTHING: WorkerTotals = { forwarded: 0, refused: {}, cpuS: 0 };
 
 interface PlacedRoom {
   readonly roomId: string;
@@ -66,6 +71,8 @@ export class WorkerPool {
       process: null,
       retry: null,
       startedMs: 0,
+      past: NOTHING,
+      now: NOTHING,
     }));
     for (const slot of this.#slots) this.#start(slot);
   }
@@ -87,6 +94,18 @@ export class WorkerPool {
       memoryRssBytes: slot.process?.memoryRssBytes ?? 0,
       refused: Object.values(slot.process?.refused.all() ?? {}).reduce<number>((sum, count) => sum + (count ?? 0), 0),
     }));
+  }
+
+  /** What each worker did since the pool's start; of one that has ended, or doesn't answer, what it last told. */
+  totals(): Promise<(WorkerTotals & { readonly index: number })[]> {
+    return Promise.all(
+      this.#slots.map(async (slot) => {
+        const { process } = slot;
+        const answer = await process?.ask({ type: 'worker.totals' }).catch(() => undefined);
+        if (answer?.type === 'totals' && slot.process === process) slot.now = answer.totals;
+        return { index: slot.index, ...sumOf(slot.past, slot.now) };
+      }),
+    );
   }
 
   rooms(): { roomId: string; worker: number | null; legs: Leg[] }[] {
@@ -195,6 +214,8 @@ export class WorkerPool {
 
   #ended(slot: Slot, why: WorkerEnd): void {
     slot.process = null;
+    slot.past = sumOf(slot.past, slot.now);
+    slot.now = NOTHING;
     this.ends.count(why);
     if (this.#isStopped) return;
     const { clock, logger } = this.#options;
@@ -237,4 +258,10 @@ export class WorkerPool {
     for (const { port } of room.legs.values()) this.#ports.free(port);
     onRoomLost?.(roomId);
   }
+}
+
+function sumOf(a: WorkerTotals, b: WorkerTotals): WorkerTotals {
+  const refused = { ...a.refused };
+  for (const [fault, count] of Object.entries(b.refused)) refused[fault] = (refused[fault] ?? 0) + count;
+  return { forwarded: a.forwarded + b.forwarded, refused, cpuS: a.cpuS + b.cpuS };
 }

@@ -28,7 +28,16 @@ export const legFigures = z.object({
 });
 export type LegFigures = z.infer<typeof legFigures>;
 
-/** Dispatcher to worker. Requests are answered by `done`, `figures` or `failed`. */
+/** What a worker did since its start, rooms that are closed included. */
+export const workerTotals = z.object({
+  /** Datagrams. */
+  forwarded: count,
+  refused: z.record(z.string().max(64), count),
+  cpuS: z.number().min(0),
+});
+export type WorkerTotals = z.infer<typeof workerTotals>;
+
+/** Dispatcher to worker. Requests are answered by `done`, `figures`, `totals` or `failed`. */
 export const toWorker = z.discriminatedUnion('type', [
   z.object({ type: z.literal('init'), address: z.union([z.ipv4(), z.ipv6()]) }),
   z.object({ type: z.literal('ping'), seq: count }),
@@ -37,6 +46,7 @@ export const toWorker = z.discriminatedUnion('type', [
   z.object({ type: z.literal('leg.towards'), request, roomId, legId, remote: transportSchema }),
   z.object({ type: z.literal('room.figures'), request, roomId }),
   z.object({ type: z.literal('room.close'), request, roomId }),
+  z.object({ type: z.literal('worker.totals'), request }),
 ]);
 export type ToWorker = z.infer<typeof toWorker>;
 
@@ -46,6 +56,7 @@ export const fromWorker = z.discriminatedUnion('type', [
   z.object({ type: z.literal('pong'), seq: count, memoryRssBytes: count, rooms: count, refused: count }),
   z.object({ type: z.literal('done'), request }),
   z.object({ type: z.literal('figures'), request, legs: z.array(legFigures).max(8) }),
+  z.object({ type: z.literal('totals'), request, totals: workerTotals }),
   z.object({ type: z.literal('failed'), request, code: z.string().max(64), text: z.string().max(500) }),
   /** The party's packets come from elsewhere than it said (RFC 4961). */
   z.object({ type: z.literal('leg.moved'), roomId, legId, remote: transportSchema }),

@@ -24,6 +24,14 @@ export type ApiHandlers<Routes extends Readonly<Record<string, ApiRoute>>> = {
   }) => z.input<Routes[K]['result']> | Promise<z.input<Routes[K]['result']>>;
 };
 
+/** Text that is made when it is asked for. */
+export interface TextRoute {
+  readonly url: string;
+  readonly summary: string;
+  readonly contentType: string;
+  readonly text: () => Promise<string>;
+}
+
 export interface HttpApiOptions<Routes extends Readonly<Record<string, ApiRoute>>> {
   /** 0: any free one. Served on 127.0.0.1 alone. */
   readonly port: number;
@@ -31,6 +39,8 @@ export interface HttpApiOptions<Routes extends Readonly<Record<string, ApiRoute>
   readonly version: string;
   readonly routes: Routes;
   readonly handlers: ApiHandlers<Routes>;
+  /** Beside the JSON. */
+  readonly texts: readonly TextRoute[];
   /** HTTP status of an AppError's code; 500 for the rest. */
   readonly statusOf: Readonly<Record<string, number>>;
   readonly logger: Logger;
@@ -52,7 +62,7 @@ const MOST_BODY_BYTES = 65_536;
 export async function serveHttpApi<Routes extends Readonly<Record<string, ApiRoute>>>(
   options: HttpApiOptions<Routes>,
 ): Promise<HttpApi> {
-  const { port, title, version, routes, handlers, logger } = options;
+  const { port, title, version, routes, handlers, texts, logger } = options;
   const app = fastify({ bodyLimit: MOST_BODY_BYTES, requestTimeout: 10_000, forceCloseConnections: true });
   await app.register(swagger, { openapi: { openapi: '3.1.0', info: { title, version } } });
   app.addHook('onRequest', async ({ headers }) => {
@@ -77,6 +87,12 @@ export async function serveHttpApi<Routes extends Readonly<Record<string, ApiRou
     });
   });
   for (const [name, route] of Object.entries(routes)) addRoute(app, route, handlers[name as keyof Routes]);
+  for (const { url, summary, contentType, text } of texts) {
+    const response = { 200: { content: { 'text/plain': { schema: { type: 'string' } } } } };
+    app.get(url, { schema: { summary, response } }, async (_request, reply) =>
+      reply.type(contentType).send(await text()),
+    );
+  }
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
   try {
     await app.listen({ host: LOOPBACK, port });
