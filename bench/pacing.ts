@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { METRICS_URL } from '../src/adapters/metrics/metrics.js';
 import { connectRpc } from '../src/adapters/sockets/rpc.js';
 import { readText } from '../src/adapters/sockets/text-page.js';
+import { nodeProgram } from '../src/adapters/supervisor/node-program.js';
 import { systemClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
 import { quantile } from '../src/lab/alignment.js';
@@ -53,7 +54,7 @@ export async function measurePacing(options: { dir: string; seconds: number }): 
   try {
     const env = { ...process.env, ...sound.env };
     const file = configFile({ dir, rtpPort, flowsPort, ...sound.devices('door') });
-    const node = (program: string) => [process.execPath, join(programs, program), '--config', file];
+    const node = (program: string) => [...nodeProgram(join(programs, program)), '--config', file];
     running.push(await Measured.start('media', [...PRECEDENCE, ...node('media.js')], env, /^/));
     const receiver = await Receiver.open();
     running.push(receiver);

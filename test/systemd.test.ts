@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Test, test } from 'tap';
+import { NODE_FLAGS } from '../src/adapters/supervisor/node-program.js';
 
 const root = resolve(import.meta.dirname, '../..');
 const units = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|target|path)$/.test(name));
@@ -63,6 +64,10 @@ test('each process has a user of its own, a watchdog, and what it may not have',
   t.equal(new Set(all.flatMap((unit) => unit('User'))).size, 4);
   t.same(station('WatchdogSec'), ['2s']);
   t.same(gateway('SupplementaryGroups'), [], "nothing of a station is the gateway's");
+  for (const unit of [station, media, flows]) {
+    const [, ...command] = unit('ExecStart')[0]?.split(' ') ?? [];
+    t.same(command.slice(0, NODE_FLAGS.length), NODE_FLAGS, 'run as everywhere else');
+  }
   t.match(station('ExecStartPre')[0], /relay-safe\.js/);
   t.match(station('ExecStopPost')[0], /relay-safe\.js/);
   t.same(media('CPUSchedulingPolicy'), ['fifo']);

@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ConfigError, type ConfigFault, check, deepFreeze, readYaml } from './load.js';
 import { id, portNumber, rtpSchema } from './schema.js';
 

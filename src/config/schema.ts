@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /**
  * One station's configuration, in YAML. Keys carry their units. Every key has a default but for who the station is, what

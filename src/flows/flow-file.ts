@@ -1,11 +1,12 @@
 import { readFileSync, renameSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { flowNodes } from '../adapters/node-red/admin-api.js';
 import { createDurably } from '../adapters/pki/durable-file.js';
 import type { Config } from '../config/schema.js';
+import { packageRoot } from '../core/package-root.js';
 
 export const FLOW_FILE = 'flows.json';
-const shipped = resolve(import.meta.dirname, '../../../flows');
+const shipped = join(packageRoot, 'flows');
 
 /**
  * Makes the flow file ready for Node-RED, which would take a damaged one for an empty one and say nothing: at the first start

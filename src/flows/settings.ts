@@ -1,10 +1,11 @@
-import { resolve } from 'node:path';
+import { join } from 'node:path';
 import type { Config } from '../config/schema.js';
 import type { Logger } from '../core/logger.js';
+import { packageRoot } from '../core/package-root.js';
 import type { EditorAccess } from './editor-access.js';
 import { FLOW_FILE } from './flow-file.js';
 
-const palette = resolve(import.meta.dirname, '../palette');
+const palette = join(packageRoot, 'dist/src/palette');
 /** Nodes of a flow get so long to close, each. */
 const NODE_CLOSE_MS = 2_000;
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join } from 'node:path';
 import { type HttpApi, serveHttpApi } from '../adapters/http/http-api.js';
 import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import type { DirectoryEntry } from '../call/directory.js';
@@ -8,6 +8,7 @@ import type { GatewayConfig } from '../config/gateway-config.js';
 import type { Clock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { packageRoot } from '../core/package-root.js';
 import { gatewayRoutes } from '../protocol/gateway-api.js';
 import { GATEWAY_PRESENCE } from '../protocol/topics.js';
 import { CallRooms } from './call-rooms.js';
@@ -15,7 +16,7 @@ import { GatewayMetrics } from './gateway-metrics.js';
 import { SiteRouter } from './site-router.js';
 import { WorkerPool } from './worker-pool.js';
 
-const workerProgram = resolve(import.meta.dirname, '../bin/gateway-worker.js');
+const workerProgram = join(packageRoot, 'dist/src/bin/gateway-worker.js');
 /** A hung worker is found out, and its rooms are elsewhere, within a second and a half. */
 const PING_EVERY_MS = 250;
 const PONG_WITHIN_MS = 1_000;

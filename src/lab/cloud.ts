@@ -1,5 +1,5 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { z } from 'zod';
 import { cloudAcl, GATEWAY_ID, siteIdentity } from '../adapters/broker/mosquitto-config.js';
 import { SiteBroker } from '../adapters/broker/site-broker.js';
@@ -8,10 +8,11 @@ import { Service } from '../adapters/supervisor/foreground.js';
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { packageRoot } from '../core/package-root.js';
 import { gatewayRoutes } from '../protocol/gateway-api.js';
 import { type CloudPlan, SITE_OF, STATION_NAMES, STATIONS } from './site-config.js';
 
-const gatewayProgram = resolve(import.meta.dirname, '../bin/gateway.js');
+const gatewayProgram = join(packageRoot, 'dist/src/bin/gateway.js');
 const ADDRESS = '127.0.0.1';
 const RTP_PORTS = 40;
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { connectRpc, type RpcClient, type RpcServer, serveRpc } from '../adapters/sockets/rpc.js';
 import { loadConfig } from '../config/load.js';
 import { Counters } from '../core/counters.js';

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { AdminApi } from '../adapters/node-red/admin-api.js';
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';

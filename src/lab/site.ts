@@ -1,11 +1,13 @@
 import { createWriteStream, mkdirSync, rmSync, type WriteStream, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { connectRpc, type RpcClient } from '../adapters/sockets/rpc.js';
 import { Service } from '../adapters/supervisor/foreground.js';
+import { nodeProgram } from '../adapters/supervisor/node-program.js';
 import { loadConfig } from '../config/load.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { packageRoot } from '../core/package-root.js';
 import { stationNotifications, stationRequests } from '../protocol/station-api.js';
 import type { LabCloud } from './cloud.js';
 import { inRealTime, MEDIA_PRIORITY } from './precedence.js';
@@ -13,8 +15,8 @@ import { type FlowsPlan, type SitePlan, STATIONS, type StationId, stationConfig 
 import { startVirtualBoard, type VirtualBoard } from './virtual-board.js';
 import { startVirtualSound, type VirtualSound } from './virtual-sound.js';
 
-const programs = resolve(import.meta.dirname, '../bin');
-const boardProfile = resolve(import.meta.dirname, '../../../device/virtual-board.yaml');
+const programs = join(packageRoot, 'dist/src/bin');
+const boardProfile = join(packageRoot, 'device/virtual-board.yaml');
 
 /** A board's unit has the same figures: a flow that hangs is deaf to SIGTERM. */
 const FLOWS_START_MS = 90_000;
@@ -236,13 +238,7 @@ function prepare(
     loadConfig(file);
     const log = createWriteStream(join(plan.dir, `${id}.log`), { flags: 'w' });
     logs.push(log);
-    const node = (program: string) => [
-      process.execPath,
-      '--disable-warning=ExperimentalWarning',
-      join(programs, program),
-      '--config',
-      file,
-    ];
+    const node = (program: string) => [...nodeProgram(join(programs, program)), '--config', file];
     const output = (name: string) => {
       const service = `${id} ${name}`;
       return (chunk: Buffer) => {

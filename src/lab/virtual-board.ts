@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
-import { resolve } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { AppError } from '../core/errors.js';
+import { packageRoot } from '../core/package-root.js';
 
 export type PinLevel = 0 | 1;
 
@@ -19,7 +20,7 @@ interface BoardEvents {
   ended: [];
 }
 
-const program = resolve(import.meta.dirname, '../../../native/build/virtual-gpio');
+const program = join(packageRoot, 'native/build/virtual-gpio');
 const START_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 2_000;
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /**
  * The media process's control socket: JSON-RPC 2.0 over a Unix socket, one client (the station). Requests and their

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /**
  * `up/presence`, retained, QoS 1: a station says `online: true` each time it has connected, and `online: false` is its

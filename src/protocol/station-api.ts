@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { engineStatusResult, sessionFigures } from './engine-api.js';
 
 /** The station's local API: JSON-RPC 2.0 over a Unix socket. Requests and results, then notifications. */

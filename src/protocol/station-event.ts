@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** `up/evt/{kind}`, QoS 1: what happened, from the station's outbox. May come twice: the same `id` and `seq` then. */
 export const stationEventSchema = z.object({

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { z } from 'zod';
+import * as z from 'zod';
 import { writeDurably } from '../adapters/pki/durable-file.js';
 import type { Call } from '../call/call.js';
 import { type AudioDescription, parseSdp, writeSdp } from '../call/sdp.js';

@@ -1,14 +1,15 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { z } from 'zod';
+import { join } from 'node:path';
+import * as z from 'zod';
 import { AdminApi, type FlowNodes, flowNodes } from '../adapters/node-red/admin-api.js';
 import { writeDurably } from '../adapters/pki/durable-file.js';
 import type { Config } from '../config/schema.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { packageRoot } from '../core/package-root.js';
 import { FLOWS_RESTART_FILE, SAFE_MODE_FILE } from '../protocol/flows-api.js';
 
-const shipped = resolve(import.meta.dirname, '../../../flows');
+const shipped = join(packageRoot, 'flows');
 const keptFlows = z.object({ v: z.literal(1), rev: z.string(), flows: flowNodes });
 
 /**

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 import { writeDurably } from '../adapters/pki/durable-file.js';
 import type { LiveCall } from '../call/call-routing.js';
 import { ELSEWHERE } from '../call/directory.js';

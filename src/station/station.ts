@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { Outbox } from '../adapters/sqlite/outbox.js';
 import type { Notifier } from '../adapters/supervisor/notify.js';
@@ -9,6 +9,7 @@ import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { packageRoot } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { CallView } from '../protocol/station-api.js';
 import { CallControl } from './call-control.js';
@@ -289,7 +290,7 @@ function readCredentials(config: Config): { ca: Buffer; cert: Buffer; key: Buffe
 }
 
 function release(): string {
-  const file = resolve(import.meta.dirname, '../../../package.json');
+  const file = join(packageRoot, 'package.json');
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
-import { resolve } from 'node:path';
+import { join } from 'node:path';
 import { AppError, errorText } from '../../core/errors.js';
+import { packageRoot } from '../../core/package-root.js';
 
 /** Why a device can't be used, as native code tells it: the code of an AppError, and what ALSA says. */
 export interface NativeFault {
@@ -31,7 +32,7 @@ interface NativeModule {
   listDevices(): { device: string; description: string; capture: boolean; playback: boolean }[];
 }
 
-const file = resolve(import.meta.dirname, '../../../../native/build/playback.node');
+const file = join(packageRoot, 'native/build/playback.node');
 
 function load(): NativeModule {
   try {

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { AppError, errorText } from '../../core/errors.js';
 
 /** Nodes of a flow as Node-RED keeps them; what is in them is their types' own. */

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { AbstractMessageReader, type DataCallback, type Disposable } from 'vscode-jsonrpc/node';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const MOST_HEADER_BYTES = 1_024;
 export const MOST_BODY_BYTES = 1_048_576;

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Logger, silentLogger } from '../../core/logger.js';
 import { sdNotify } from './systemd-notify.js';
 

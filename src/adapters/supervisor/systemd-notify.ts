@@ -1,15 +1,16 @@
 import { createRequire } from 'node:module';
-import { resolve } from 'node:path';
+import { join } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
+import { packageRoot } from '../../core/package-root.js';
 
 /** native/sd-notify.cc: 0, or the errno. */
 interface SdNotify {
   send(address: string, state: string): number;
 }
 
-const module = resolve(import.meta.dirname, '../../../../native/build/sd-notify.node');
+const module = join(packageRoot, 'native/build/sd-notify.node');
 
 /**
  * What sd_notify(3) does, for the socket named in NOTIFY_SOCKET: a path, or an abstract name after an `@`. The function that it

@@ -5,9 +5,10 @@ import { styleText } from 'node:util';
 import { type Command, Option } from 'commander';
 import { loadBoard } from '../../config/load.js';
 import { AppError } from '../../core/errors.js';
+import { packageRoot } from '../../core/package-root.js';
 import { carryOut, type StepResult } from '../../install/carry-out.js';
 import { type InstallOptions, planInstall, type Step, whatIsLeft } from '../../install/plan.js';
-import { profileOf, readSources, releaseRoot } from '../../install/release-files.js';
+import { profileOf, readSources } from '../../install/release-files.js';
 import type { Identity, Role } from '../../install/station-config.js';
 import { note, printJson } from './output.js';
 
@@ -84,9 +85,9 @@ function checkLive(): void {
   if (process.getuid?.() !== 0) {
     throw new AppError('not-root', 'only root may change this machine', { remedy: 'Use sudo, or leave --apply out' });
   }
-  if (releaseRoot !== HOME) {
-    throw new AppError('wrong-place', `the units start what stands in ${HOME}, but this is ${releaseRoot}`, {
-      remedy: `Move it there (mv ${releaseRoot} ${HOME}), run make setup there, and install from there`,
+  if (packageRoot !== HOME) {
+    throw new AppError('wrong-place', `the units start what stands in ${HOME}, but this is ${packageRoot}`, {
+      remedy: `Move it there (mv ${packageRoot} ${HOME}), run make setup there, and install from there`,
     });
   }
 }

@@ -4,6 +4,7 @@ import { styleText } from 'node:util';
 import type { Command } from 'commander';
 import { connectRpc } from '../../adapters/sockets/rpc.js';
 import { AppError, errorText } from '../../core/errors.js';
+import { packageRoot } from '../../core/package-root.js';
 import { logLineForPeople, Site } from '../../lab/site.js';
 import { STATIONS, type StationId } from '../../lab/site-config.js';
 import { serveSiteControl } from '../../lab/site-control.js';
@@ -11,7 +12,7 @@ import { EDITOR_USER } from '../../protocol/flows-api.js';
 import { processLogger } from '../process-logger.js';
 import { note, siteRunDir } from './output.js';
 
-const SITE_DIR = relative(process.cwd(), resolve(import.meta.dirname, '../../../../var/site'));
+const SITE_DIR = relative(process.cwd(), join(packageRoot, 'var/site'));
 const BROKER_PORT = 18_883;
 const FIRST_RTP_PORT = 40_000;
 const EDITOR_PORTS = { door: 18_800, indoor: 18_801 };
