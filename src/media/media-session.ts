@@ -5,12 +5,13 @@ import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { FixedDelayJitterBuffer } from '../playout/fixed-delay.js';
 import type { JitterBuffer } from '../playout/jitter-buffer.js';
-import type { AudioCodec, MediaPath, SessionFigures, SrtpKey, Transport } from '../protocol/engine-api.js';
+import type { AudioCodec, MediaPath, SessionFigures, Transport } from '../protocol/engine-api.js';
 import { RemoteSource } from '../rtp/remote-source.js';
 import { parseRtcp } from '../rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket } from '../rtp/rtp-packet.js';
 import { SendStatistics } from '../rtp/send-statistics.js';
 import type { FrameSource } from './frame-source.js';
+import { MediaProtection, type SrtpKeys } from './media-protection.js';
 import { ReceivePipeline } from './receive-pipeline.js';
 import { RtcpReporter } from './rtcp-reporter.js';
 import { OPUS_CLOCK_HZ, SendPipeline } from './send-pipeline.js';
@@ -51,7 +52,7 @@ export interface SessionAgreement {
   readonly codec: AudioCodec;
   readonly red: { readonly send: number; readonly receive: number } | null;
   readonly telephoneEvent: { readonly send: number; readonly receive: number } | null;
-  readonly srtp: { readonly send: SrtpKey; readonly receive: SrtpKey } | null;
+  readonly srtp: SrtpKeys;
   readonly peerWantsFec: boolean;
   readonly packetTimeMs: 10 | 20 | 40 | 60;
   /** A muted session sends reports and no audio, no silence either: the microphone can be closed. */
@@ -59,15 +60,16 @@ export interface SessionAgreement {
 }
 
 /**
- * One far end: what it is sent, what of it is played, and the reports of both (RFC 3550, 7587). Opens no socket and no card.
+ * One far end: what it is sent, what of it is played, and the reports of both (RFC 3550, 7587), protected where both
+ * agreed on keys (RFC 3711). Opens no socket and no card.
  *
  * ```
- *  frame() ──▶ SendPipeline ───────────────────────────────────────▶ send()
- *                   │ SendStatistics ──▶ RtcpReporter ──────────────▶ send()
+ *  frame() ──▶ SendPipeline ─────────────────────────────── [ SRTP ] ──▶ send()
+ *                   │ SendStatistics ──▶ RtcpReporter ───── [ SRTP ] ──▶ send()
  *                   ▼                      ▲      ▲
  *               figures()                  │      │ reception
  *                   ▲             RTCP ────┘      │
- *  datagram() ──▶ [ RFC 5761 ]── RTP ──▶ RemoteSource ──▶ JitterBuffer ──▶ ReceivePipeline ──▶ pull()
+ *  datagram() ─▶ [ RFC 5761 ] ─▶ [ SRTP ] ── RTP ─▶ RemoteSource ──▶ JitterBuffer ──▶ ReceivePipeline ──▶ pull()
  * ```
  */
 export class MediaSession implements FrameSource {
@@ -81,6 +83,7 @@ export class MediaSession implements FrameSource {
   readonly #jitterBuffer: JitterBuffer;
   readonly #receiver: ReceivePipeline;
   readonly #reporter: RtcpReporter;
+  readonly #protection: MediaProtection;
   #agreement: SessionAgreement | null = null;
   #firstAudioAfterMs: number | null = null;
   #silentAtMs = 0;
@@ -92,6 +95,7 @@ export class MediaSession implements FrameSource {
     const { clock, random, ssrc, rateHz, listener } = options;
     this.#options = options;
     this.#openedMs = clock.nowMs();
+    this.#protection = new MediaProtection({ ssrc, refused: (fault) => this.refused.count(fault) });
     this.#sending = new SendStatistics({
       clockRateHz: OPUS_CLOCK_HZ,
       nowMs: clock.nowMs(),
@@ -100,11 +104,12 @@ export class MediaSession implements FrameSource {
     this.#sender = new SendPipeline({
       rateHz,
       ssrc,
-      sequence: Math.floor(random() * 2 ** 16),
+      // Below 2^15, so that a loss at the start leaves no doubt about the roll-over counter (RFC 3711, 3.3.1).
+      sequence: Math.floor(random() * 2 ** 15),
       timestamp: Math.floor(random() * 2 ** 32),
       send: (datagram, timestamp, payloadBytes) => {
         this.#sending.sent(timestamp, payloadBytes, clock.nowMs());
-        listener.send(datagram);
+        this.#send('rtp', datagram);
       },
       encoderFailed: () => this.refused.count('encoder-failed'),
     });
@@ -133,7 +138,7 @@ export class MediaSession implements FrameSource {
       random,
       source: this.#source,
       sending: this.#sending,
-      send: (datagram) => listener.send(datagram),
+      send: (datagram) => this.#send('rtcp', datagram),
     });
   }
 
@@ -150,9 +155,10 @@ export class MediaSession implements FrameSource {
     return this.#agreement !== null && !this.#agreement.muted;
   }
 
-  /** Starts the flow of media, or changes it: sequence, SSRC and figures go on. */
+  /** Starts the flow of media, or changes it: sequence, SSRC and figures go on. @throws AppError `srtp-key-invalid` */
   start(agreement: SessionAgreement): void {
     if (this.#isClosed) return;
+    this.#protection.use(agreement.srtp);
     const before = this.#agreement;
     this.#agreement = agreement;
     const encodesAlike =
@@ -186,10 +192,12 @@ export class MediaSession implements FrameSource {
     }
   }
 
-  /** Whether this is valid RTP of the payload type, and of the source if one is known, that the session waits for. */
+  /** Whether this is valid (with SRTP: authentic) RTP of the payload type, and of the source if one is known, that the session waits for. */
   expects(datagram: Uint8Array): boolean {
     if (this.#agreement === null || kindOfDatagram(datagram) !== 'rtp') return false;
-    const parsed = parseRtp(datagram);
+    const packet = this.#protection.peek(datagram, this.#options.clock.nowMs());
+    if (packet === null) return false;
+    const parsed = parseRtp(packet);
     if (!parsed.ok || parsed.packet.payloadType !== this.#agreement.receivePayloadType) return false;
     const known = this.#source.statistics?.ssrc;
     return parsed.packet.ssrc !== this.ssrc && (known === undefined || known === parsed.packet.ssrc);
@@ -243,7 +251,9 @@ export class MediaSession implements FrameSource {
   }
 
   #rtp(datagram: Uint8Array, arrivalMs: number): void {
-    const parsed = parseRtp(datagram);
+    const plain = this.#protection.incoming('rtp', datagram, arrivalMs);
+    if (plain === null) return;
+    const parsed = parseRtp(plain);
     const fault = parsed.ok ? this.#whyNotOurs(parsed.packet) : parsed.fault;
     if (fault !== null) {
       this.refused.count(fault);
@@ -260,13 +270,20 @@ export class MediaSession implements FrameSource {
   }
 
   #rtcp(datagram: Uint8Array, arrivalMs: number): void {
-    const parsed = parseRtcp(datagram);
+    const plain = this.#protection.incoming('rtcp', datagram, arrivalMs);
+    if (plain === null) return;
+    const parsed = parseRtcp(plain);
     if (parsed.ok) {
       this.#isAlive(arrivalMs + SILENT_AFTER_RTCP_MS);
       this.#reporter.received(parsed.packets, arrivalMs);
     } else {
       this.refused.count(parsed.fault);
     }
+  }
+
+  #send(kind: 'rtp' | 'rtcp', datagram: Uint8Array): void {
+    const sent = this.#protection.outgoing(kind, datagram);
+    if (sent !== null) this.#options.listener.send(sent);
   }
 
   #useEncoder(agreement: SessionAgreement): void {

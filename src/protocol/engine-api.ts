@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { KEY_AND_SALT_BYTES, SDES_SUITES } from '../call/sdes.js';
 
 /**
  * The media process's control socket: JSON-RPC 2.0 over a Unix socket, one client (the station). Requests and their
@@ -24,11 +25,12 @@ export type MediaPath = z.infer<typeof mediaPath>;
 export const audioCodec = z.enum(['opus', 'pcmu', 'pcma']);
 export type AudioCodec = z.infer<typeof audioCodec>;
 
-/** The key of one direction (RFC 4568, 6.1): master key and salt, joined, in base64. */
-export const srtpKey = z.object({
-  suite: z.enum(['AES_CM_128_HMAC_SHA1_80', 'AEAD_AES_128_GCM', 'AEAD_AES_256_GCM']),
-  keyAndSalt: z.string().regex(/^[A-Za-z0-9+/]{38,60}={0,2}$/),
-});
+/** The key of one direction (RFC 4568, 6.1): master key and salt, joined, in base64. Never to be logged or told on. */
+export const srtpKey = z
+  .object({ suite: z.enum(SDES_SUITES), keyAndSalt: z.string().regex(/^[A-Za-z0-9+/]{38,60}={0,2}$/) })
+  .refine(({ suite, keyAndSalt }) => Buffer.from(keyAndSalt, 'base64').length === KEY_AND_SALT_BYTES[suite], {
+    message: 'is not as long as the suite has it',
+  });
 export type SrtpKey = z.infer<typeof srtpKey>;
 
 const payloadType = z.int().min(0).max(127);

@@ -82,6 +82,18 @@ export function parseRtp(datagram: Uint8Array): RtpParsed {
 }
 
 /**
+ * Where the payload begins (or, within SRTP, what is enciphered): after the CSRCs and the extension. Null for what is no RTP
+ * or ends before.
+ */
+export function rtpHeaderBytes(datagram: Uint8Array): number | null {
+  if (datagram.length < RTP_HEADER_BYTES || byte(datagram, 0) >> 6 !== VERSION) return null;
+  const first = byte(datagram, 0);
+  const at = RTP_HEADER_BYTES + 4 * (first & 0x0f);
+  const end = (first & 0x10) === 0 ? at : at + 4 + 4 * uint16(datagram, at + 2);
+  return end > datagram.length ? null : end;
+}
+
+/**
  * The packet's datagram, in memory of its own.
  * @throws RangeError for more than 15 CSRCs, or an extension that is no whole number of 32-bit words
  */
