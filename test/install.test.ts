@@ -75,6 +75,7 @@ test('a dry run says what it would do, and changes nothing', async (t) => {
   const { status, report } = install(...args, '--root', root);
   t.equal(status, 0);
   t.match(report, { ok: true, applied: false });
+  t.match(report.left.join(), 'copy ca.pem, door.pem and door--media.pem');
   t.ok(report.steps.length > 8 && report.steps.every((step) => step.outcome === 'needed'));
   t.same(filesOf(root), []);
 });
@@ -103,6 +104,8 @@ test('applied to an image: configuration that loads, users, units, firmware; the
   const { config, board } = loadConfig(at('etc/entryphone/station.yaml'));
   t.match(config, { station: { id: 'indoor', role: 'site-host' }, audio: { capture: 'entryphone' } });
   t.equal(config.siteHost?.listen.address, '192.0.2.1');
+  const ofMedia = '/var/lib/entryphone/pki/clients/indoor--media.pem';
+  t.same(config.media.identity, { cert: ofMedia, key: ofMedia }, 'made there at its first start');
   t.equal(board.gpio.chip, 'pinctrl-rp1');
   t.match(read('etc/group'), /^entryphone-run:/m);
   for (const user of ['station', 'media', 'flows'])

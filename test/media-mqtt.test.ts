@@ -1,6 +1,6 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
@@ -82,12 +82,9 @@ test('where UDP is blocked two engines talk inside MQTT, in the same session', a
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-media-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   const clock = new ManualClock();
-  const engineOf = (id: string, firstPort: number) => {
-    const { ca, cert, key } = site.host.credentialsOf(`${id}--media`);
-    return started(dir, id, clock, firstPort, {
-      mqtt: { url: `mqtts://127.0.0.1:${site.port}`, ca, cert: 'none', key: 'none' },
-      media: { identity: { cert, key } },
-    });
+  const engineOf = async (id: string, firstPort: number) => {
+    const mqtt = { url: `mqtts://127.0.0.1:${site.port}`, ca: 'none', cert: 'none', key: 'none' };
+    return started(dir, id, clock, firstPort, { mqtt });
   };
   const [door, panel] = [await engineOf('door', 42_600), await engineOf('panel', 42_900)];
   t.teardown(() => Promise.all([door.engine.close(), panel.engine.close()]));
@@ -125,6 +122,12 @@ test('where UDP is blocked two engines talk inside MQTT, in the same session', a
   const [before] = [await figures(door)];
   t.match(before, { path: 'udp', received: 0 });
 
+  for (const one of both) await t.rejects(start(one, { path: 'mqtt' }), { code: 'credentials-missing' });
+  for (const [id, one] of Object.entries({ door, panel })) {
+    const { ca, cert, key } = site.host.credentialsOf(`${id}--media`);
+    const pem = (path: string) => readFileSync(path, 'utf8');
+    await one.station.call('mqtt.identity', { ca: pem(ca), cert: pem(cert), key: pem(key) });
+  }
   for (const one of both) await start(one, { path: 'mqtt' });
   await until(() => {
     clock.advance(20);

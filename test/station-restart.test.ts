@@ -70,7 +70,11 @@ test('a station is killed in mid-call: the call goes on, unless it is over', asy
   const site = await Site.start();
   t.teardown(() => site.stop());
   const url = `mqtts://127.0.0.1:${site.port}`;
-  const files = (id: string) => configFile(join(dir, id), id, url, site.host.credentialsOf(id), '');
+  const ofMedia = site.host.credentialsOf('door--media').cert;
+  const files = (id: string) => {
+    const media = id === 'door' ? `media: { identity: { cert: "${ofMedia}", key: "${ofMedia}" } }` : '';
+    return configFile(join(dir, id), id, url, site.host.credentialsOf(id), media);
+  };
   const panel = await Post.start(t, files('panel'), join(dir, 'panel'));
   const door = new KillableStation(t, join(dir, 'door'), await EngineDouble.start(files('door').config.run));
   let api = await door.start();
@@ -100,6 +104,15 @@ test('a station is killed in mid-call: the call goes on, unless it is over', asy
   await until(() => door.engine.started.length === 2 && panel.engine.started.length === 2);
   t.same(await callOf(), before, 'it is the same call, as old as it was');
   t.same(door.engine.started[1], asStarted, 'the same session, as it was');
+  const pem = readFileSync(ofMedia, 'utf8');
+  t.match(
+    door.engine.identities,
+    [
+      { cert: pem, key: pem },
+      { cert: pem, ca: /BEGIN/ },
+    ],
+    'media is told who it is, each time',
+  );
   t.same(panel.engine.started[1], panel.engine.started[0], 'the peer has been asked, and knows the call');
   t.equal(panel.call?.state, 'answered');
   const opened = await panel.api.call('door.open', {});

@@ -126,7 +126,9 @@ export const configSchema = z.strictObject({
       identity: z
         .strictObject({ cert: z.string().min(1), key: z.string().min(1) })
         .optional()
-        .describe("certificate of the media process's own MQTT connection; without it there is none"),
+        .describe(
+          "certificate of the media process's own MQTT connection, read by the station; without it there is none",
+        ),
     })
     .prefault({})
     .describe('how speech travels'),

@@ -148,6 +148,10 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         sound.mixer.setVolume(percent);
         return {};
       },
+      'mqtt.identity': (identity) => {
+        sessions.identify(identity);
+        return {};
+      },
       'engine.status': status,
     },
     onConnect: (peer) => {

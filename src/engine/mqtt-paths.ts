@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { MqttPacketPath } from '../adapters/mqtt/mqtt-packet-path.js';
 import type { Config } from '../config/schema.js';
@@ -6,6 +5,7 @@ import type { Clock } from '../core/clock.js';
 import type { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import type { MqttIdentity } from '../protocol/engine-api.js';
 import { mediaIdentity, parseTopic, topic } from '../protocol/topics.js';
 import type { PacketListener } from '../rtp/packet-path.js';
 
@@ -16,11 +16,17 @@ export class MqttPaths {
   readonly #logger: Logger;
   readonly #paths = new Map<string, MqttPacketPath>();
   #link: MqttLink | null = null;
+  #identity: MqttIdentity | undefined;
 
   constructor(options: { config: Config; clock: Clock; logger: Logger }) {
     this.#config = options.config;
     this.#clock = options.clock;
     this.#logger = options.logger;
+  }
+
+  /** Who this process is from the next connection on. */
+  identify(identity: MqttIdentity): void {
+    this.#identity = identity;
   }
 
   /** A path to the far end of the session. @throws AppError `credentials-missing` */
@@ -46,12 +52,15 @@ export class MqttPaths {
   }
 
   #connect(): MqttLink {
-    const { media, mqtt, station } = this.#config;
+    const { mqtt, station } = this.#config;
+    if (this.#identity === undefined) {
+      throw new AppError('credentials-missing', 'The media process was given no certificate for MQTT', {
+        remedy: 'The station gives it the files of media.identity; its log says what became of them',
+      });
+    }
     const link = new MqttLink({
       url: mqtt.url,
-      ca: readPem(mqtt.ca),
-      cert: readPem(media.identity?.cert),
-      key: readPem(media.identity?.key),
+      ...this.#identity,
       clientId: mediaIdentity(station.id),
       clock: this.#clock,
       logger: this.#logger,
@@ -64,19 +73,4 @@ export class MqttPaths {
     link.start();
     return link;
   }
-}
-
-function readPem(path: string | undefined): Buffer {
-  try {
-    if (path !== undefined) return readFileSync(path);
-  } catch (error) {
-    throw missing(`${path} can't be read (${(error as NodeJS.ErrnoException).code})`);
-  }
-  throw missing('media.identity is not set');
-}
-
-function missing(text: string): AppError {
-  return new AppError('credentials-missing', `The media process has no certificate for MQTT: ${text}`, {
-    remedy: "The site host makes it beside the station's own, as {station}--media.pem",
-  });
 }

@@ -7,7 +7,7 @@ import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { FrameSource } from '../media/frame-source.js';
 import { MediaSession, type SessionAgreement } from '../media/media-session.js';
-import type { MediaPath, SessionFigures, Transport } from '../protocol/engine-api.js';
+import type { MediaPath, MqttIdentity, SessionFigures, Transport } from '../protocol/engine-api.js';
 import type { PacketSink } from '../rtp/packet-path.js';
 import { MqttPaths } from './mqtt-paths.js';
 import type { EngineParts } from './parts.js';
@@ -78,6 +78,11 @@ export class Sessions {
     this.#ports = new UdpPortRange({ address, from: ports.from, to: ports.to });
     this.#mqttPaths = new MqttPaths(options);
     this.#logTimer = this.#logLater();
+  }
+
+  /** Who the sessions are to the broker, those that take the path inside MQTT from now on. */
+  identify(identity: MqttIdentity): void {
+    this.#mqttPaths.identify(identity);
   }
 
   /** Some session sends what the microphone hears. */

@@ -91,7 +91,7 @@ export function whatIsLeft(options: InstallOptions): string[] {
     'check /etc/entryphone/board.yaml against the wiring, and /etc/entryphone/station.yaml',
     role === 'site-host'
       ? 'give each station of siteHost.stations its keys, from /var/lib/entryphone/pki once it runs'
-      : `copy ca.pem and ${identity?.id ?? 'ID'}.pem from the site host to /etc/entryphone/keys`,
+      : `copy ca.pem, ${identity?.id ?? 'ID'}.pem and ${identity?.id ?? 'ID'}--media.pem from the site host to /etc/entryphone/keys`,
     root === '/' ? 'start it: systemctl restart entryphone.target' : 'boot the image',
   ];
 }

@@ -24,7 +24,8 @@ const BROKER_PORT = 8883;
 export function newStationConfig(role: Role, identity: Identity, board: Board): string {
   const { id, name, site, address, broker } = identity;
   const keys = role === 'site-host' ? '/var/lib/entryphone/pki' : '/etc/entryphone/keys';
-  const own = role === 'site-host' ? `${keys}/clients/${id}.pem` : `${keys}/${id}.pem`;
+  const pem = (name: string) => (role === 'site-host' ? `${keys}/clients/${name}.pem` : `${keys}/${name}.pem`);
+  const [own, ofMedia] = [pem(id), pem(`${id}--media`)];
   const actions: Record<string, object> =
     role === 'site-host'
       ? { bell: { do: 'answer-or-hang-up' }, open: { do: 'open-door' } }
@@ -35,6 +36,7 @@ export function newStationConfig(role: Role, identity: Identity, board: Board): 
     board: 'board.yaml',
     audio: { capture: board.sound?.capture ?? 'default', playback: board.sound?.playback ?? 'default' },
     rtp: { address },
+    media: { identity: { cert: ofMedia, key: ofMedia } },
     buttons: Object.fromEntries(Object.entries(actions).filter(isFitted)),
     flows: { initial: role === 'site-host' ? 'indoor-station' : 'door-station' },
     mqtt: { url: `mqtts://${broker}:${BROKER_PORT}`, ca: `${keys}/ca.pem`, cert: own, key: own },

@@ -79,6 +79,13 @@ export const tonePlay = { params: z.object({ tone: z.enum(['bell', 'ringback', '
 /** How loud far ends are played from now on: 100 as they come, 0 silence. Tones are not changed. */
 export const playbackVolume = { params: z.object({ percent: z.int().min(0).max(100) }), result: z.object({}) };
 export const toneStop = { params: z.object({}), result: z.object({}) };
+const pem = z.string().min(1).max(65_536);
+/**
+ * Who the media process is to the broker: PEM texts of the site's authority, of the certificate `{station}--media` and of its key. From
+ * the station, which alone may read the files; kept in memory, for the connections that are made from then on.
+ */
+export const mqttIdentity = { params: z.object({ ca: pem, cert: pem, key: pem }), result: z.object({}) };
+export type MqttIdentity = z.infer<typeof mqttIdentity.params>;
 export const engineStatus = { params: z.object({}), result: z.lazy(() => engineStatusResult) };
 
 const count = z.int().min(0);
@@ -140,6 +147,7 @@ export const engineRequests = {
   'tone.play': tonePlay,
   'tone.stop': toneStop,
   'playback.volume': playbackVolume,
+  'mqtt.identity': mqttIdentity,
   'engine.status': engineStatus,
 } as const;
 

@@ -42,8 +42,8 @@ export class CallMedia {
     this.#callId = options.callId;
     this.#logger = options.logger;
     this.#onOpened = options.onOpened;
-    const { path, identity } = this.#config.media;
-    this.#paths = identity === undefined || path === 'udp' ? ['udp'] : path === 'mqtt' ? ['mqtt'] : ['udp', 'mqtt'];
+    const { path } = this.#config.media;
+    this.#paths = path === 'mqtt' ? ['mqtt'] : path === 'udp' || !this.#engine.hasIdentity ? ['udp'] : ['udp', 'mqtt'];
     this.#onFailed = options.onFailed;
     const { resumed } = options;
     if (resumed?.local.paths !== undefined) this.#paths = resumed.local.paths;

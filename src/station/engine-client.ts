@@ -8,6 +8,7 @@ import {
   type EngineStatus,
   engineNotifications,
   engineRequests,
+  type MqttIdentity,
   type SessionFigures,
   type sessionOpen,
   type sessionStart,
@@ -37,6 +38,7 @@ export class EngineClient {
   readonly #events: EngineEvents;
   /** Each of these is silence in a call whose media process restarts, and a socket of this machine costs little to try. */
   readonly #backoff = new Backoff({ firstMs: 50, mostMs: 100 });
+  readonly #identity: MqttIdentity | null;
   readonly #waiting = new Set<() => void>();
   #rpc: RpcClient<typeof engineRequests> | undefined;
   #retry: Timer | undefined;
@@ -45,12 +47,25 @@ export class EngineClient {
   #closed = false;
   #saidUnreachable = false;
 
-  constructor(options: { path: string; clock: Clock; logger: Logger; events: EngineEvents }) {
+  constructor(options: {
+    path: string;
+    /** Given to each media process that comes; null: media never goes inside MQTT. */
+    identity: MqttIdentity | null;
+    clock: Clock;
+    logger: Logger;
+    events: EngineEvents;
+  }) {
+    this.#identity = options.identity;
     this.#path = options.path;
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#events = options.events;
     void this.#connect();
+  }
+
+  /** Whether the media process can go by MQTT. */
+  get hasIdentity(): boolean {
+    return this.#identity !== null;
   }
 
   /** Resolves as soon as the media process is there. @throws AppError `engine-unreachable` after `timeoutMs` */
@@ -137,6 +152,8 @@ export class EngineClient {
     this.#saidUnreachable = false;
     this.#backoff.reset();
     this.#logger.info({}, 'connected to the media process');
+    // Before all else that is asked: it is done in this order.
+    this.#sendIdentity();
     if (this.#tone !== null) this.#sendTone();
     if (this.#volumePct !== 100) this.#sendVolume();
     for (const wake of [...this.#waiting]) wake();
@@ -161,6 +178,13 @@ export class EngineClient {
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
     else if ('unreached' in params) this.#events.onUnreached(params.sessionId);
     else this.#logger.info({ ...params, about: name }, 'a sound card changed');
+  }
+
+  #sendIdentity(): void {
+    if (this.#identity === null) return;
+    this.#rpc
+      ?.call('mqtt.identity', this.#identity)
+      .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'media has no identity for MQTT'));
   }
 
   #sendTone(): void {

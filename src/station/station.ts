@@ -7,7 +7,6 @@ import type { Call } from '../call/call.js';
 import type { Board, Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
-import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
@@ -16,6 +15,7 @@ import { CallControl } from './call-control.js';
 import { readInbox } from './call-inbox.js';
 import { CallJournal } from './call-journal.js';
 import { resumeLeftBehind } from './call-resumption.js';
+import { readCredentials, readMediaIdentity } from './credentials.js';
 import { DoorControl } from './door-control.js';
 import { EngineClient } from './engine-client.js';
 import { Flows } from './flows.js';
@@ -111,6 +111,7 @@ export class Station {
     this.#watch = new PeerWatch({ clock, onLost: () => this.#calls.happened({ on: 'peer-lost' }) });
     this.#engine = new EngineClient({
       path: join(config.run, 'media.sock'),
+      identity: readMediaIdentity(config, logger),
       ...common,
       events: {
         onCapture: (open) => this.#pins.leds.microphone?.set(open),
@@ -273,20 +274,6 @@ export class Station {
 /** Starts the station; resolves when its local API is served. Broker, media process and pins may come later. */
 export function startStation(options: StationOptions): Promise<Station> {
   return Station.start(options);
-}
-
-function readCredentials(config: Config): { ca: Buffer; cert: Buffer; key: Buffer } {
-  const read = (path: string): Buffer => {
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      const why = (error as NodeJS.ErrnoException).code ?? errorText(error);
-      throw new AppError('credentials-missing', `${path} can't be read (${why})`, {
-        remedy: "The site host makes it at its first start, in its state folder's pki; copy it from there",
-      });
-    }
-  };
-  return { ca: read(config.mqtt.ca), cert: read(config.mqtt.cert), key: read(config.mqtt.key) };
 }
 
 function release(): string {

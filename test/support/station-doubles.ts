@@ -9,6 +9,7 @@ import {
   type EngineStatus,
   engineNotifications,
   engineRequests,
+  type MqttIdentity,
   type SessionFigures,
   type sessionStart,
 } from '../../src/protocol/engine-api.js';
@@ -23,6 +24,7 @@ export class EngineDouble {
   readonly tones: (string | null)[] = [];
   readonly started: Started[] = [];
   readonly volumes: number[] = [];
+  readonly identities: MqttIdentity[] = [];
   /** Sessions that are open, by id, with their port. */
   readonly open = new Map<string, number>();
   fails = false;
@@ -68,6 +70,10 @@ export class EngineDouble {
         },
         'tone.stop': () => {
           engine.tones.push(null);
+          return {};
+        },
+        'mqtt.identity': (identity) => {
+          engine.identities.push(identity);
           return {};
         },
         'engine.status': (): EngineStatus => ({
