@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { OpusEncoderSettings } from '../src/codec/codec.js';
+import type { MicrophoneDriver } from '../src/config/schema.js';
 import { systemClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
 
@@ -16,6 +17,8 @@ export interface MediaEndOptions {
   readonly remotePort: number;
   readonly playoutDelayMs: number;
   readonly opus: OpusEncoderSettings;
+  /** Of the microphone; `auto` where it is left out. */
+  readonly driver?: MicrophoneDriver;
 }
 
 /** The argument of `bare-chain.js`. */

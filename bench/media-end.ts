@@ -1,7 +1,7 @@
 /**
  * One end of a media session, as the media process runs it but without its control socket: a child of the benchmark.
  *
- *   sender    AlsaMicrophone → MediaSession → UdpPort        receiver    UdpPort → MediaSession → AlsaSpeaker
+ *   sender    microphone → MediaSession → UdpPort        receiver    UdpPort → MediaSession → AlsaSpeaker
  *
  * Its argument is `MediaEndOptions` as JSON; it says `ready` once its card is up, and runs until SIGTERM.
  */
@@ -11,6 +11,7 @@ import type { CardState } from '../src/audio/ports.js';
 import { systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { boardParts } from '../src/engine/parts.js';
+import { capturePeriodMs } from '../src/engine/sound.js';
 import { MediaSession } from '../src/media/media-session.js';
 import type { MediaEndOptions } from './children.js';
 
@@ -25,7 +26,10 @@ const stateChanged = (state: CardState) => {
   if (state.state === 'down') process.stderr.write(`${state.fault.message}\n`);
 };
 
-const parts = await boardParts({ encoder: 'auto', decoder: 'auto' }, silentLogger);
+const parts = await boardParts(
+  { opus: { encoder: 'auto', decoder: 'auto' }, audio: { driver: options.driver ?? 'auto' } },
+  silentLogger,
+);
 const session = new MediaSession({
   sessionId: 'bench-session',
   ssrc: Math.floor(Math.random() * 2 ** 32),
@@ -55,7 +59,9 @@ session.start({
 });
 
 if (options.role === 'sender') {
-  parts.microphone(card).open({ frame: (frame) => session.frame(frame), stateChanged });
+  parts
+    .microphone({ ...card, periodMs: capturePeriodMs(options.opus.packetTimeMs) })
+    .open({ frame: (frame) => session.frame(frame), stateChanged });
 } else {
   const silence = new Int16Array(frameSamples(RATE_HZ));
   parts.speaker(card).open({ pull: () => session.pull(clock.nowMs()) ?? silence, stateChanged });

@@ -42,7 +42,8 @@ inline Fault alsaFault(const char* code, const std::string& what, int error) {
   return {code, text};
 }
 
-// Opens `device` and asks for 10 ms periods and a buffer of three, or what is nearest. Throws Fault.
+// Opens `device` with mono 16-bit samples at this very rate (ALSA's plug converts where a card has another), and with the
+// periods and the buffer that are nearest to what `format` asks for; tells there what they are. Throws Fault.
 inline Pcm openPcm(const std::string& device, snd_pcm_stream_t stream, unsigned rateHz, PcmFormat& format) {
   lastAlsaLine[0] = '\0';
   snd_pcm_t* opened = nullptr;
@@ -53,8 +54,8 @@ inline Pcm openPcm(const std::string& device, snd_pcm_stream_t stream, unsigned 
   Pcm pcm(opened);
   snd_pcm_hw_params_t* params;
   snd_pcm_hw_params_alloca(&params);
-  snd_pcm_uframes_t period = rateHz / 100;
-  snd_pcm_uframes_t buffer = 3 * period;
+  snd_pcm_uframes_t period = format.periodSamples;
+  snd_pcm_uframes_t buffer = format.bufferSamples;
   int error = snd_pcm_hw_params_any(opened, params);
   if (error < 0) throw alsaFault("card-absent", "it has no configuration", error);
   const auto need = [&](int result, const char* what) {

@@ -65,6 +65,9 @@ export const boardSchema = z.strictObject({
 });
 export type Board = z.infer<typeof boardSchema>;
 
+const microphoneDriver = z.enum(['auto', 'native', 'alsa-capture']);
+export type MicrophoneDriver = z.infer<typeof microphoneDriver>;
+
 const opusEncoder = z.enum(['auto', 'native', 'discord', 'wasm']);
 export type OpusEncoderChoice = z.infer<typeof opusEncoder>;
 const opusDecoder = z.enum(['auto', 'native', 'wasm']);
@@ -90,6 +93,9 @@ export const configSchema = z.strictObject({
     capture: device.describe('ALSA device of the microphone'),
     playback: device.describe('ALSA device of the speaker'),
     profile: z.enum(['voice', 'fullband']).default('voice').describe('voice: 16 kHz; fullband: 48 kHz'),
+    driver: microphoneDriver
+      .default('auto')
+      .describe("of the microphone. native: Entryphone's own; alsa-capture: the package; auto: the better of them"),
   }),
   opus: z
     .strictObject({

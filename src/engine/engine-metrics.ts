@@ -59,6 +59,16 @@ const FIGURES: Figures<Status> = {
     of: ({ engine }) =>
       (['capture', 'playback'] as const).map((card) => [engine[card].state === 'up' ? 1 : 0, { card }] as const),
   },
+  capture_xruns_total: {
+    kind: 'counter',
+    help: 'Times the microphone overran since it was opened',
+    of: ({ engine }) => [[engine.capture.xruns]],
+  },
+  capture_dropped_frames_total: {
+    kind: 'counter',
+    help: 'Frames of 10 ms of the microphone that this process came for too late',
+    of: ({ engine }) => [[engine.capture.droppedFrames]],
+  },
   playback_delay_seconds: {
     kind: 'gauge',
     help: 'What the speaker has before it',

@@ -43,7 +43,7 @@ export interface Engine {
  */
 export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { config, clock, logger } = options;
-  const parts = options.parts ?? (await boardParts(config.opus, logger));
+  const parts = options.parts ?? (await boardParts(config, logger));
   const endProcess = options.endProcess ?? endBySignal;
   const rateHz: RateHz = config.audio.profile === 'fullband' ? 48_000 : 16_000;
   let server: RpcServer<typeof engineNotifications> | null = null;
@@ -55,6 +55,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     captureDevice: config.audio.capture,
     playbackDevice: config.audio.playback,
     rateHz,
+    packetTimeMs: config.opus.packetTimeMs,
     clock,
     logger,
     listener: {
@@ -66,8 +67,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         else logger.warn({ card, ...fault }, 'the card is down; it is tried again');
         server?.notify('card.changed', { card, state: state.state, fault });
       },
-      mustRestart: () => {
-        logger.error({ card: 'capture' }, 'the microphone hangs and only a restart of this process frees it; ending');
+      mustRestart: (card) => {
+        logger.error({ card }, 'the card hangs and only a restart of this process frees it; ending');
         endProcess();
       },
     },

@@ -1,15 +1,12 @@
-import { AlsaMicrophone } from '../adapters/alsa/alsa-microphone.js';
 import { AlsaSpeaker } from '../adapters/alsa/alsa-speaker.js';
+import { NativeMicrophone } from '../adapters/alsa/native-microphone.js';
 import { opusDecoders, opusEncoders } from '../adapters/opus/opus-engines.js';
 import type { RateHz } from '../audio/frame.js';
-import type { AudioSink, AudioSource } from '../audio/ports.js';
+import type { AudioSink, AudioSource, PeriodMs } from '../audio/ports.js';
 import type { AudioDecoder, AudioEncoder, OpusEncoderSettings } from '../codec/codec.js';
-import type { Config } from '../config/schema.js';
+import type { Config, MicrophoneDriver } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import type { Logger } from '../core/logger.js';
-
-/** A microphone; `mustRestart` when its card hangs in a way that only the end of the process undoes. */
-export type Microphone = AudioSource & { readonly mustRestart?: boolean };
 
 export interface CardOptions {
   readonly device: string;
@@ -22,26 +19,39 @@ export interface CardOptions {
 export interface EngineParts {
   readonly encoderName: string;
   readonly decoderName: string;
-  microphone(options: CardOptions): Microphone;
+  microphone(options: CardOptions & { readonly periodMs?: PeriodMs }): AudioSource;
   speaker(options: CardOptions): AudioSink;
   encoder(options: { rateHz: RateHz; settings: OpusEncoderSettings }): Promise<AudioEncoder>;
   decoder(options: { rateHz: RateHz }): Promise<AudioDecoder>;
 }
 
-/** The board's, with the Opus engines that the configuration names. @throws AppError `opus-missing` */
+/** The board's, with the Opus engines and the microphone's driver that the configuration names. @throws AppError `opus-missing` */
 export async function boardParts(
-  opus: Pick<Config['opus'], 'encoder' | 'decoder'>,
+  {
+    opus,
+    audio,
+  }: {
+    readonly opus: Pick<Config['opus'], 'encoder' | 'decoder'>;
+    readonly audio: Pick<Config['audio'], 'driver'>;
+  },
   logger: Logger,
 ): Promise<EngineParts> {
   const encoders = await opusEncoders(opus.encoder, logger);
   const decoders = await opusDecoders(opus.decoder, logger);
+  const Microphone = await microphoneOf(audio.driver);
   logger.info({ encoder: encoders.name, decoder: decoders.name }, 'Opus is there');
   return {
     encoderName: encoders.name,
     decoderName: decoders.name,
-    microphone: (options) => new AlsaMicrophone(options),
+    microphone: (options) => new Microphone(options),
     speaker: (options) => new AlsaSpeaker(options),
     encoder: (options) => encoders.create(options),
     decoder: (options) => decoders.create(options),
   };
+}
+
+/** The package is loaded only where it is taken: its module can't be unloaded, nor loaded twice. */
+async function microphoneOf(driver: MicrophoneDriver) {
+  if (driver === 'alsa-capture') return (await import('../adapters/alsa/alsa-microphone.js')).AlsaMicrophone;
+  return NativeMicrophone;
 }

@@ -1,21 +1,21 @@
 import type { AudioFrame, RateHz } from '../audio/frame.js';
-import type { AudioSink, CardState } from '../audio/ports.js';
+import type { AudioSink, AudioSource, CardState, PeriodMs } from '../audio/ports.js';
 import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { LevelMeter } from '../media/level-meter.js';
 import { Mixer } from '../media/mixer.js';
 import { type ToneName, ToneSource } from '../media/tone.js';
-import type { EngineStatus } from '../protocol/engine-api.js';
-import type { EngineParts, Microphone } from './parts.js';
+import type { CardStatus, EngineStatus } from '../protocol/engine-api.js';
+import type { EngineParts } from './parts.js';
 
 export interface SoundListener {
   /** 10 ms of the microphone. */
   frame(frame: AudioFrame): void;
   captureChanged(isOpen: boolean): void;
   cardChanged(card: 'capture' | 'playback', state: CardState): void;
-  /** The microphone's card hangs; only the end of this process frees it. */
-  mustRestart(): void;
+  /** The card hangs; only the end of this process frees it. */
+  mustRestart(card: 'capture' | 'playback'): void;
 }
 
 export interface SoundOptions {
@@ -23,6 +23,8 @@ export interface SoundOptions {
   readonly captureDevice: string;
   readonly playbackDevice: string;
   readonly rateHz: RateHz;
+  /** Of what is sent. */
+  readonly packetTimeMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly listener: SoundListener;
@@ -35,7 +37,7 @@ export interface SoundOptions {
 export class Sound {
   readonly mixer: Mixer;
   readonly #options: SoundOptions;
-  readonly #microphone: Microphone;
+  readonly #microphone: AudioSource;
   readonly #speaker: AudioSink;
   readonly #captureLevel = new LevelMeter();
   readonly #playbackLevel = new LevelMeter();
@@ -49,14 +51,23 @@ export class Sound {
     this.#options = options;
     this.mixer = new Mixer(rateHz);
     this.#silence = this.mixer.pull(0);
-    this.#microphone = parts.microphone({ device: options.captureDevice, rateHz, clock, logger });
+    this.#microphone = parts.microphone({
+      device: options.captureDevice,
+      rateHz,
+      periodMs: capturePeriodMs(options.packetTimeMs),
+      clock,
+      logger,
+    });
     this.#speaker = parts.speaker({ device: options.playbackDevice, rateHz, clock, logger });
   }
 
   open(): void {
     this.#speaker.open({
       pull: () => this.#pull(),
-      stateChanged: (state) => this.#options.listener.cardChanged('playback', state),
+      stateChanged: (state) => {
+        this.#options.listener.cardChanged('playback', state);
+        this.#checkRestart();
+      },
     });
   }
 
@@ -94,6 +105,11 @@ export class Sound {
     }
   }
 
+  /** How much of the microphone is handed over at once (AudioSource.setPeriodMs). */
+  setCapturePeriodMs(periodMs: PeriodMs): void {
+    this.#microphone.setPeriodMs(periodMs);
+  }
+
   playTone(name: ToneName): void {
     this.stopTone();
     this.#tone = new ToneSource(name, this.#options.rateHz);
@@ -108,7 +124,10 @@ export class Sound {
   status(): Pick<EngineStatus, 'capture' | 'playback'> {
     const { figures } = this.#speaker;
     return {
-      capture: cardStatus(this.#microphone.format.device, this.#microphone.state, this.#captureLevel),
+      capture: {
+        ...cardStatus(this.#microphone.format.device, this.#microphone.state, this.#captureLevel),
+        ...this.#microphone.figures,
+      },
       playback: {
         ...cardStatus(this.#speaker.format.device, this.#speaker.state, this.#playbackLevel),
         delayMs: this.#speaker.delayMs(),
@@ -132,8 +151,14 @@ export class Sound {
   }
 
   #checkRestart(): void {
-    if (this.#microphone.mustRestart === true) this.#options.listener.mustRestart();
+    if (this.#microphone.mustRestart) this.#options.listener.mustRestart('capture');
+    else if (this.#speaker.mustRestart) this.#options.listener.mustRestart('playback');
   }
+}
+
+/** The period that needs the fewest turns of the event loop and makes no packet of this length later. */
+export function capturePeriodMs(packetTimeMs: number): PeriodMs {
+  return packetTimeMs >= 20 ? 20 : 10;
 }
 
 /** A card's fault as it crosses the control socket. */
@@ -141,7 +166,7 @@ export function cardFault(state: CardState): { code: string; text: string } | nu
   return state.state === 'down' ? { code: state.fault.code, text: errorText(state.fault) } : null;
 }
 
-function cardStatus(device: string, state: CardState, level: LevelMeter): EngineStatus['capture'] {
+function cardStatus(device: string, state: CardState, level: LevelMeter): CardStatus {
   const isUp = state.state === 'up';
   return { device, state: state.state, fault: cardFault(state), levelDbfs: isUp ? level.dbfs : null };
 }

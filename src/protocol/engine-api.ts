@@ -128,9 +128,11 @@ export const cardStatus = z.object({
   /** RMS of the last 100 ms, dB below full scale; null while not up. */
   levelDbfs: z.number().nullable(),
 });
+export type CardStatus = z.infer<typeof cardStatus>;
 export const engineStatusResult = z.object({
   pid: z.int(),
-  capture: cardStatus,
+  /** `xruns` and `droppedFrames` since it was opened; `periodMs`: how much is handed over at once; `delayMs`: as its driver says. */
+  capture: cardStatus.extend({ xruns: count, droppedFrames: count, periodMs: count, delayMs: z.number() }),
   playback: cardStatus.extend({ delayMs: z.number(), xruns: count, starvedFrames: count }),
   codec: z.object({ encoder: z.string(), decoder: z.string(), rateHz: z.int() }),
   sessions: z.array(sessionFigures),

@@ -30,6 +30,8 @@ function handCards() {
       get mustRestart() {
         return microphone.mustRestart;
       },
+      figures: { xruns: 0, droppedFrames: 0, periodMs: 10, delayMs: 0 },
+      setPeriodMs: () => {},
       open: (listener) => {
         microphone.listener = listener;
         microphone.opened += 1;
@@ -44,6 +46,7 @@ function handCards() {
       get state() {
         return speaker.listener === null ? closed : up;
       },
+      mustRestart: false,
       open: (listener) => {
         speaker.listener = listener;
         listener.stateChanged(up);

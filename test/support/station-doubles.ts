@@ -78,7 +78,16 @@ export class EngineDouble {
         },
         'engine.status': (): EngineStatus => ({
           pid: process.pid,
-          capture: { device: 'double', state: engine.#capture ? 'down' : 'closed', fault: null, levelDbfs: null },
+          capture: {
+            device: 'double',
+            state: engine.#capture ? 'down' : 'closed',
+            fault: null,
+            levelDbfs: null,
+            xruns: 0,
+            droppedFrames: 0,
+            periodMs: 10,
+            delayMs: 0,
+          },
           playback: {
             device: 'double',
             state: 'closed',

@@ -1,11 +1,19 @@
 import AlsaCapture from 'alsa-capture';
-import { frameSamples, type RateHz } from '../../audio/frame.js';
-import type { AudioSource, AudioSourceListener, CardFormat, CardState } from '../../audio/ports.js';
+import { FRAME_MS, frameSamples, type RateHz } from '../../audio/frame.js';
+import type {
+  AudioSource,
+  AudioSourceFigures,
+  AudioSourceListener,
+  CardFormat,
+  CardState,
+  PeriodMs,
+} from '../../audio/ports.js';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
 import { errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { cardFault } from './card-fault.js';
+import { CARD_BACKOFF } from './kept-card.js';
 import { native } from './native.js';
 
 const WATCH_MS = 250;
@@ -28,7 +36,7 @@ export class AlsaMicrophone implements AudioSource {
   readonly format: CardFormat;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #backoff = new Backoff({ firstMs: 250, mostMs: 10_000 });
+  readonly #backoff = new Backoff(CARD_BACKOFF);
   #state: CardState = { state: 'closed' };
   #listener: AudioSourceListener | null = null;
   /** Lives as long as its thread does, ordered to end or not. */
@@ -36,12 +44,15 @@ export class AlsaMicrophone implements AudioSource {
   #probing = false;
   #mustProbe = false;
   #mustRestart = false;
+  #periodMs: PeriodMs;
+  #xruns = 0;
   #silentWatches = 0;
   #retry: Timer | null = null;
   #watch: Timer | null = null;
 
-  constructor(options: { device: string; rateHz: RateHz; clock: Clock; logger: Logger }) {
+  constructor(options: { device: string; rateHz: RateHz; periodMs?: PeriodMs; clock: Clock; logger: Logger }) {
     this.format = { device: options.device, rateHz: options.rateHz };
+    this.#periodMs = options.periodMs ?? FRAME_MS;
     this.#clock = options.clock;
     this.#logger = options.logger.child({ microphone: options.device });
   }
@@ -55,8 +66,19 @@ export class AlsaMicrophone implements AudioSource {
     return this.#mustRestart;
   }
 
+  /** It counts no more than overruns, and knows no delay. */
+  get figures(): AudioSourceFigures {
+    return { xruns: this.#xruns, droppedFrames: 0, periodMs: this.#periodMs, delayMs: 0 };
+  }
+
+  /** From the next opening on. */
+  setPeriodMs(periodMs: PeriodMs): void {
+    this.#periodMs = periodMs;
+  }
+
   open(listener: AudioSourceListener): void {
     this.close();
+    this.#xruns = 0;
     this.#listener = listener;
     this.#backoff.reset();
     this.#start();
@@ -93,11 +115,14 @@ export class AlsaMicrophone implements AudioSource {
   }
 
   #read(): void {
-    const reader: Reader = new Reader(this.format, {
+    const reader: Reader = new Reader(this.format, this.#periodMs, {
       frame: (samples) => {
         this.#silentWatches = 0;
         if (this.#state.state !== 'up') this.#up();
         this.#listener?.frame({ samples, rateHz: this.format.rateHz, capturedAtMs: this.#clock.nowMs() });
+      },
+      overrun: () => {
+        this.#xruns++;
       },
       failed: (code, text) => {
         if (this.#listener !== null) this.#fail(code, text);
@@ -160,6 +185,7 @@ export class AlsaMicrophone implements AudioSource {
 
 interface ReaderListener {
   frame(samples: Int16Array): void;
+  overrun(): void;
   failed(code: string, text: string): void;
   /** The thread has ended. Comes once, after everything else. */
   gone(): void;
@@ -174,7 +200,7 @@ class Reader {
   #frame: Int16Array;
   #filled = 0;
 
-  constructor(format: CardFormat, listener: ReaderListener) {
+  constructor(format: CardFormat, periodMs: PeriodMs, listener: ReaderListener) {
     const frameLength = frameSamples(format.rateHz);
     this.#frame = new Int16Array(frameLength);
     const fail = (code: string, text: string) => {
@@ -187,7 +213,7 @@ class Reader {
       channels: 1,
       format: 'S16_LE',
       rate: format.rateHz,
-      periodSize: frameLength,
+      periodSize: (frameLength * periodMs) / FRAME_MS,
     });
     this.#capture
       .on('audio', (data) => {
@@ -201,6 +227,7 @@ class Reader {
       })
       .on('overrun', () => {
         this.#freshBytes = 0;
+        listener.overrun();
         if (++this.#overruns >= MOST_OVERRUNS) fail('card-lost', 'it only overruns');
       })
       // It would go on to hand out its last period at full speed.
