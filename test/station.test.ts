@@ -81,6 +81,10 @@ test('a press rings, is answered, opens the door, hangs up; hostile messages do 
   await until(() => door.board.lights.microphone && panel.board.lights.microphone);
   t.equal(panel.engine.tones.at(-1), null, 'the bell is silent');
   const callId = door.call?.callId ?? '';
+  const { send: panelSends, receive: panelReceives } = panel.engine.started[0]?.srtp ?? {};
+  const keys = [panelReceives, panelSends] as const;
+  t.equal(keys[0]?.suite, 'AES_CM_128_HMAC_SHA1_80');
+  t.not(keys[0]?.keyAndSalt, keys[1]?.keyAndSalt, 'each end has a key of its own');
   t.same(door.engine.started[0], {
     sessionId: callId,
     path: 'udp',
@@ -91,7 +95,7 @@ test('a press rings, is answered, opens the door, hangs up; hostile messages do 
     receivePayloadType: 96,
     red: { send: 97, receive: 97 },
     telephoneEvent: { send: 98, receive: 98 },
-    srtp: null,
+    srtp: { send: keys[0], receive: keys[1] },
     peerWantsFec: true,
     packetTimeMs: 20,
     muted: false,
@@ -258,6 +262,10 @@ test('a station that was killed in mid-call tells its peer at its next start', a
     hosts: [{ address: '127.0.0.1', port: 40_001 }],
     direction: 'sendrecv',
     formats: [{ codec: 'opus', payloadType: 96, useInbandFec: true }],
+    security: {
+      isRequired: true,
+      keys: [{ tag: 1, suite: 'AEAD_AES_128_GCM', keyAndSalt: Buffer.alloc(28).toString('base64') }],
+    },
     others: [],
     audioAt: 0,
   });

@@ -1,5 +1,13 @@
 import { type AudioFormat, clockRateOf, isAlike, isSpeech, type SpeechCodec } from './audio-formats.js';
-import type { AudioDescription, HostAddress, MediaDirection, MediaPath } from './sdp.js';
+import { agreedKeys, type EncryptionPolicy, securityFault } from './sdes.js';
+import {
+  type AudioDescription,
+  type HostAddress,
+  type MediaDirection,
+  type MediaPath,
+  parseSdp,
+  type SdpResult,
+} from './sdp.js';
 
 /** As the peer numbers a format, in what we send; as we do, in what we receive. */
 export interface PayloadTypes {
@@ -19,6 +27,8 @@ export interface NegotiatedMedia {
   /** Redundant audio (RFC 2198) and telephone events (RFC 4733), where both ends take them beside the codec. */
   readonly red: PayloadTypes | null;
   readonly telephoneEvent: PayloadTypes | null;
+  /** SRTP, each end with a key of its own; null is plain RTP. */
+  readonly srtp: ReturnType<typeof agreedKeys>;
   readonly peerWantsFec: boolean;
   readonly packetTimeMs: 10 | 20 | 40 | 60;
   readonly mayWeSend: boolean;
@@ -54,6 +64,7 @@ export function negotiate(
     receivePayloadType: ours.payloadType,
     red: theirs.codec === 'opus' ? both(local, remote, ({ codec }) => codec === 'red') : null,
     telephoneEvent: both(local, remote, (one) => one.codec === 'telephone-event' && one.clockRateHz === clockRateHz),
+    srtp: agreedKeys(local.security, remote.security),
     peerWantsFec: theirs.codec === 'opus' && theirs.useInbandFec,
     packetTimeMs: wanted >= 60 ? 60 : wanted >= 40 ? 40 : wanted >= 20 ? 20 : 10,
     mayWeSend: sends(local.direction) && receives(remote.direction),
@@ -67,6 +78,14 @@ function both(
 ): PayloadTypes | null {
   const [send, receive] = [remote.formats.find(isIt), local.formats.find(isIt)];
   return send === undefined || receive === undefined ? null : { send: send.payloadType, receive: receive.payloadType };
+}
+
+/** Reads what the peer says, and whether it goes with this end's rule for encryption. Never throws. */
+export function readPeer(text: string, policy: EncryptionPolicy): SdpResult {
+  const parsed = parseSdp(text);
+  const fault = parsed.ok ? securityFault(policy, parsed.value.security) : null;
+  if (fault === null) return parsed;
+  return { ok: false, fault, text: fault === 'not-encrypted' ? 'SRTP is required here' : 'SRTP is off here' };
 }
 
 /** The direction of an answer to an offer, for an end that sends and receives (RFC 3264, 6.1). */

@@ -105,7 +105,7 @@ export function readCrypto(lines: readonly Record<string, unknown>[], isRequired
 function keyOf({ id, suite, config, sessionConfig }: Record<string, unknown>): SdesKey[] {
   const known = SDES_SUITES.find((name) => name === suite);
   if (known === undefined || typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > MOST_TAG) return [];
-  if (typeof sessionConfig === 'string' && !/^(?:WSH=\d+ ?)*$/.test(sessionConfig)) return [];
+  if (sessionConfig !== undefined) return [];
   const [, keyAndSalt = '', lifetime] =
     /^inline:([A-Za-z0-9+/]+={0,2})(?:\|(2\^\d{1,2}|\d{1,15}))?$/.exec(String(config)) ?? [];
   if (Buffer.from(keyAndSalt, 'base64').length !== KEY_AND_SALT_BYTES[known]) return [];

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { parse, write } from 'sdp-transform';
 import { type AudioFormat, formatLines, isSpeech, readFormats } from './audio-formats.js';
+import { readCrypto, type SdesSecurity, writeCrypto } from './sdes.js';
 import { type Fields, fields, list, optional, whole } from './sdp-fields.js';
 
 /** An address and UDP port; RTP and RTCP share it (RFC 5761). The address is IPv4 or IPv6, no name. */
@@ -26,6 +27,8 @@ export interface AudioDescription {
   readonly paths?: readonly MediaPath[];
   /** What this end takes, the one that it wants first; at least one speech codec. */
   readonly formats: readonly AudioFormat[];
+  /** Its keys for SRTP; left out for plain RTP. */
+  readonly security?: SdesSecurity;
   readonly packetTimeMs?: number;
   readonly maxPacketTimeMs?: number;
   readonly ssrc?: number;
@@ -47,6 +50,9 @@ export type SdpFault =
   | 'no-audio'
   | 'audio-refused'
   | 'no-common-codec'
+  | 'no-common-crypto'
+  | 'not-encrypted'
+  | 'only-encrypted'
   | 'bad-address'
   | 'no-rtcp-mux';
 export type SdpResult =
@@ -68,9 +74,10 @@ export function writeSdp(description: AudioDescription): string {
   const audio = {
     type: 'audio',
     port: first.port,
-    protocol: 'RTP/AVP',
+    protocol: description.security?.isRequired === true ? 'RTP/SAVP' : 'RTP/AVP',
     connection: { version: origin.ipVer, ip: first.address },
     ...formatLines(description.formats),
+    crypto: writeCrypto(description.security),
     ptime: description.packetTimeMs,
     maxptime: description.maxPacketTimeMs,
     rtcpMux: 'rtcp-mux',
@@ -131,9 +138,13 @@ function describe(session: Fields): SdpResult {
   const audio = media[audioAt];
   if (audio === undefined) return fault('no-audio', 'there is no audio line');
   if (audio.port === 0) return fault('audio-refused', 'the audio line has port 0');
-  if (audio.protocol !== 'RTP/AVP' && audio.protocol !== 'RTP/AVPF') {
-    return fault('no-common-codec', `the audio line is ${short(audio.protocol)}; RTP/AVP is needed`);
+  const profile = /^RTP\/(S?)AVPF?$/.exec(String(audio.protocol));
+  if (profile === null) {
+    return fault('no-common-codec', `the audio line is ${short(audio.protocol)}; RTP/SAVP or RTP/AVP is needed`);
   }
+  const isSecure = profile[1] === 'S';
+  const security = readCrypto(list(audio.crypto), isSecure);
+  if (isSecure && security === undefined) return fault('no-common-crypto', 'no line a=crypto can be followed');
   if (audio.rtcpMux !== 'rtcp-mux') return fault('no-rtcp-mux', 'RTP and RTCP must share a port (a=rtcp-mux)');
   const formats = readFormats(audio);
   if (!formats.some(isSpeech)) return fault('no-common-codec', 'the audio line has no Opus, PCMU or PCMA');
@@ -152,6 +163,7 @@ function describe(session: Fields): SdpResult {
       direction: directionOf(audio.direction ?? session.direction),
       formats,
       ...optional('paths', pathsOf(audio)),
+      ...optional('security', security),
       ...optional('packetTimeMs', whole(audio.ptime, 120, 3)),
       ...optional('maxPacketTimeMs', whole(audio.maxptime, 120, 3)),
       ...optional('ssrc', ssrc),

@@ -129,6 +129,12 @@ export const configSchema = z.strictObject({
         .refine((codecs) => new Set(codecs).size === codecs.length, 'must name each codec once')
         .default(['opus', 'pcmu', 'pcma'])
         .describe('what calls may be held with, the one that is wanted first'),
+      encryption: z
+        .enum(['required', 'preferred', 'off'])
+        .default('required')
+        .describe(
+          'SRTP. required: no call without; preferred: plain RTP with who has none; off: plain RTP, with a warning',
+        ),
       identity: z
         .strictObject({ cert: z.string().min(1), key: z.string().min(1) })
         .optional()

@@ -14,3 +14,11 @@ export const silentLogger: Logger = {
   error: () => {},
   child: () => silentLogger,
 };
+
+/** Keys of SRTP as SDP has them (`a=crypto`, RFC 4568), and as the engine API has them, within a line of a log. */
+const SECRET = /(inline:|keyAndSalt\\*"\s*:\s*\\*")[A-Za-z0-9+/=]+/g;
+
+/** A line of a log without the keys in it: they are never logged on purpose, but may stand in a text that is quoted. */
+export function withoutSecrets(line: string): string {
+  return line.replace(SECRET, '$1[secret]');
+}

@@ -20,6 +20,11 @@ export class MediaProtection {
     this.#refused = options.refused;
   }
 
+  /** What the far end protects its packets with; null for plain RTP. */
+  get suite(): SrtpKey['suite'] | null {
+    return this.#receiveKey?.suite ?? null;
+  }
+
   /** @throws AppError `srtp-key-invalid`; nothing has changed then */
   use(keys: SrtpKeys): void {
     const before = this.#receiveKey;

@@ -222,6 +222,7 @@ export class MediaSession implements FrameSource {
       remoteSsrc: statistics?.ssrc ?? null,
       remote,
       path,
+      srtp: this.#protection.suite,
       sent: this.#sending.packets,
       received: this.#source.received,
       lost: this.#source.lost,

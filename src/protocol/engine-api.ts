@@ -92,6 +92,8 @@ const count = z.int().min(0);
 export const sessionFigures = z.object({
   sessionId,
   path: mediaPath,
+  /** The suite that both directions are protected with; null for plain RTP. */
+  srtp: z.enum(SDES_SUITES).nullable(),
   ssrc: count,
   remoteSsrc: count.nullable(),
   /** Where packets go by UDP; differs from what the SDP said once a symmetric peer was heard (RFC 4961). */

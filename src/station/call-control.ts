@@ -11,7 +11,8 @@ import {
   type Transition,
   transition,
 } from '../call/call.js';
-import { type AudioDescription, parseSdp } from '../call/sdp.js';
+import { readPeer } from '../call/negotiate.js';
+import type { AudioDescription } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
@@ -41,9 +42,6 @@ interface Line {
 
 const MOST_LINES = 16;
 const BUSY_TONE_MS = 1_500;
-const ENGINE_PATIENCE_MS = 3_000;
-/** A media process that restarts in mid-call is given this long. */
-const ENGINE_RESTART_MS = 15_000;
 
 /** Drives the calls of this station, one at a time: what the state machine says, it does by MQTT, media process and clock. */
 export class CallControl {
@@ -65,9 +63,9 @@ export class CallControl {
     engine: EngineClient;
     clock: Clock;
     logger: Logger;
-    /** A call is new, or in another state; `figures` resolve when an ended call's media is closed (null before). */
     /** What an end of this process must not lose of the call that lives; null when none does. */
     onKeep: (entry: JournalEntry | null) => void;
+    /** A call is new, or in another state; `figures` resolve when an ended call's media is closed (null before). */
     onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
   }) {
     this.#config = options.config;
@@ -230,7 +228,7 @@ export class CallControl {
     }
     if (verdict === 'yield' && current !== undefined) this.#dispatch(current, { on: 'hang-up', reason: 'glare' });
     const peerName = message.fromName.replaceAll(/\p{C}/gu, '').trim() || from;
-    const { talkMs } = this.#times();
+    const talkMs = this.#config.call.talkTimeoutMs;
     this.#add(receiveInvite({ callId, peer: from, peerName, ringMs: message.ringMs, talkMs, remote, id, seq }));
   }
 
@@ -292,11 +290,9 @@ export class CallControl {
       case 'send':
         this.#send(line, contentOf(effect.message, this.#config.station.name));
         return;
-      case 'open-media': {
-        const isRestart = call.local !== null;
-        media.open(call.direction === 'in' ? call.remote : null, isRestart ? ENGINE_RESTART_MS : ENGINE_PATIENCE_MS);
+      case 'open-media':
+        media.open(call.direction === 'in' ? call.remote : null, call.local !== null);
         return;
-      }
       case 'start-media':
         media.start(effect.local, effect.remote);
         return;
@@ -352,7 +348,7 @@ export class CallControl {
   }
 
   #read(sdp: string, callId: string): AudioDescription | undefined {
-    const parsed = parseSdp(sdp);
+    const parsed = readPeer(sdp, this.#config.media.encryption);
     if (parsed.ok) return parsed.value;
     this.refused.count(`sdp-${parsed.fault}`);
     this.#logger.warn({ callId, fault: parsed.fault }, `the peer's session description: ${parsed.text}`);

@@ -1,12 +1,17 @@
-import { randomInt } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { answerFormats, isSpeech, ownFormats } from '../call/audio-formats.js';
 import { answerDirection, negotiate } from '../call/negotiate.js';
+import { answerSecurity, offerSecurity, type SdesSecurity } from '../call/sdes.js';
 import type { AudioDescription, MediaPath } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { EngineClient, OpenedSession } from './engine-client.js';
+
+const ENGINE_PATIENCE_MS = 3_000;
+/** A media process that restarts in mid-call is given this long. */
+const ENGINE_RESTART_MS = 15_000;
 
 /**
  * One call's media session in the media process: what the call asks for is done in its order, one thing at a time. What
@@ -24,6 +29,8 @@ export class CallMedia {
   #paths: readonly MediaPath[];
   #started: Parameters<EngineClient['startSession']>[0] | undefined;
   #muted: boolean;
+  /** Made once in a call, so that it is the same after a restart of the media process, whose source is another then. */
+  #security: SdesSecurity | undefined;
   #chain: Promise<unknown> = Promise.resolve();
 
   constructor(options: {
@@ -50,16 +57,17 @@ export class CallMedia {
     this.#sdpSessionId = resumed?.local.sessionId ?? randomInt(2 ** 47);
     this.#sdpVersion = resumed?.local.version ?? 0;
     this.#muted = resumed?.muted ?? false;
+    this.#security = resumed?.local.security;
   }
 
   get isMuted(): boolean {
     return this.#muted;
   }
 
-  /** Takes a port; waits up to `patienceMs` for the media process. `remote` is the offer that is being answered. */
-  open(remote: AudioDescription | null, patienceMs: number): void {
+  /** Takes a port, once the media process is there. `remote` is the offer that is being answered. */
+  open(remote: AudioDescription | null, isRestart: boolean): void {
     this.#do('opened', async () => {
-      await this.#engine.reached(patienceMs);
+      await this.#engine.reached(isRestart ? ENGINE_RESTART_MS : ENGINE_PATIENCE_MS);
       this.#onOpened(this.#describe(await this.#engine.openSession(this.#callId), remote));
     });
   }
@@ -72,6 +80,11 @@ export class CallMedia {
       return;
     }
     const { mayWeSend, ...media } = negotiated;
+    if (media.srtp === null && !this.#mayBePlain()) {
+      this.#logger.warn({ callId: this.#callId }, 'the peer has named no key for SRTP');
+      this.#onFailed();
+      return;
+    }
     this.#started = { ...media, remote: { ...media.remote }, sessionId: this.#callId, muted: !mayWeSend };
     this.#start(this.#started);
   }
@@ -95,6 +108,15 @@ export class CallMedia {
     const closed = this.#chain.then(() => this.#engine.closeSession(this.#callId));
     this.#chain = closed;
     return closed;
+  }
+
+  /** Speech that has been encrypted stays so. */
+  #mayBePlain(): boolean {
+    if (this.#config.media.encryption === 'required' || (this.#started?.srtp ?? null) !== null) return false;
+    if (this.#started === undefined) {
+      this.#logger.warn({ callId: this.#callId }, 'this call is not encrypted: whoever carries its packets hears it');
+    }
+    return true;
   }
 
   #start(params: Parameters<EngineClient['startSession']>[0]): void {
@@ -124,6 +146,11 @@ export class CallMedia {
         remedy: 'See media.codecs of both stations',
       });
     }
+    const random = (size: number) => randomBytes(size);
+    this.#security ??=
+      remote === null
+        ? offerSecurity(media.encryption, random)
+        : answerSecurity(media.encryption, remote.security, random);
     this.#sdpVersion += 1;
     return {
       sessionId: this.#sdpSessionId,
@@ -132,6 +159,7 @@ export class CallMedia {
       paths: this.#paths,
       direction: remote === null ? 'sendrecv' : answerDirection(remote.direction),
       formats,
+      ...(this.#security === undefined ? {} : { security: this.#security }),
       packetTimeMs: opus.packetTimeMs,
       maxPacketTimeMs: 60,
       ssrc: opened.ssrc,

@@ -91,6 +91,7 @@ export class Station {
 
   private constructor(options: StationOptions, siteHost: SiteHost | undefined) {
     const { config, board, clock, logger } = options;
+    if (config.media.encryption === 'off') logger.warn({}, 'speech is not encrypted (media.encryption: off)');
     const { id: station, site } = config.station;
     const common = { clock, logger };
     this.#options = options;

@@ -134,6 +134,7 @@ function figures(sessionId: string): SessionFigures {
     remoteSsrc: null,
     remote: null,
     path: 'udp',
+    srtp: null,
     sent: 500,
     received: 499,
     lost: 1,
