@@ -1,8 +1,11 @@
 import { test } from 'tap';
 import { Counters } from '../src/core/counters.js';
+import { middleOfNtp, ntpTime } from '../src/rtp/ntp-time.js';
 import { ReceptionStatistics } from '../src/rtp/reception.js';
+import { parseRed, type RedPayload, writeRed } from '../src/rtp/red.js';
+import { RedHistory } from '../src/rtp/red-history.js';
 import { RemoteSource } from '../src/rtp/remote-source.js';
-import { middleOfNtp, ntpTime, type RtcpPacket } from '../src/rtp/rtcp.js';
+import type { RtcpPacket } from '../src/rtp/rtcp.js';
 import { rtcpIntervalMs } from '../src/rtp/rtcp-interval.js';
 import { parseRtcp } from '../src/rtp/rtcp-parse.js';
 import { writeRtcp } from '../src/rtp/rtcp-write.js';
@@ -48,7 +51,19 @@ const BAD_RTCP: Record<string, string> = {
   'rtcp-truncated-sdes': '80c90001 00000001 81ca0002 89abcdef 01ff6162',
   'rtcp-truncated-bye': '80c90001 00000001 82cb0001 00000001',
   'rtcp-too-many-packets': '80c90001 00000001'.repeat(17),
+  'rtcp-truncated-xr': '80c90001 00000001 80cf0003 00000001 07000008 00000000',
 };
+
+const BAD_RED: Record<string, string> = {
+  'red-truncated-header': 'e0000401',
+  'red-truncated-block': 'e00f0003 60 0102',
+  'red-too-many-blocks': `${'e00f0000'.repeat(9)}60`,
+  'red-zero-offset': 'e0000001 60 01',
+};
+const RED = 'e01e0002 e00f0003 60 0102 030405 0607';
+/** Six packets from 65,534 on, the third and fourth lost; voice metrics. */
+const XR = `80cf000e 00000001 01000003 00000007 fffe0004 e6000000
+  07000008 00000007 1a004d05 006404b0 00320050 7f7f7f10 5a7f2a29 b0000050 00c800c8`;
 
 test('an RTP packet with everything in it is read and written, without a copy of its payload', async (t) => {
   const datagram = hex(FULL_PACKET);
@@ -105,8 +120,8 @@ test('RTCP compounds are read and written', async (t) => {
     };
     t.same(parseRtcp(writeRtcp([receiverReport, description])), { ok: true, packets: [receiverReport, description] });
   }
-  const extended = parseRtcp(hex('80c90001 00000001 80cf0001 00000001'));
-  t.same(extended, { ok: true, packets: [receiverReport] }, 'an unknown kind (XR) is skipped');
+  const unknown = parseRtcp(hex('80c90001 00000001 80cc0002 00000001 6e616d65'));
+  t.same(unknown, { ok: true, packets: [receiverReport] }, 'an unknown kind (APP) is skipped');
   const padded = parseRtcp(hex('80c90001 00000001 a1cb0002 00000001 00000004'));
   t.equal(padded.ok && padded.packets.length, 2, 'the last packet may be padded');
 });
@@ -114,6 +129,7 @@ test('RTCP compounds are read and written', async (t) => {
 test('malformed RTP and RTCP get their own names', async (t) => {
   for (const [fault, text] of Object.entries(BAD_RTP)) t.same(parseRtp(hex(text)), { ok: false, fault }, fault);
   for (const [fault, text] of Object.entries(BAD_RTCP)) t.same(parseRtcp(hex(text)), { ok: false, fault }, fault);
+  for (const [fault, text] of Object.entries(BAD_RED)) t.same(parseRed(hex(text)), { ok: false, fault }, fault);
   t.same(parseRtp(hex('b0600001 00000000 000000aa bede0001 00000005 00')), { ok: false, fault: 'rtp-invalid-padding' });
 });
 
@@ -121,7 +137,15 @@ test('mutated packets never throw, and stay within their datagrams', async (t) =
   const seed = 20_240_607;
   const random = seededRandom(seed);
   const seen = new Counters<string>();
-  const originals = [FULL_PACKET, ...Object.values(BAD_RTP), SENDER_REPORT + NAME, ...Object.values(BAD_RTCP)].map(hex);
+  const originals = [
+    FULL_PACKET,
+    ...Object.values(BAD_RTP),
+    SENDER_REPORT + NAME,
+    SENDER_REPORT + XR.replaceAll('\n', ''),
+    ...Object.values(BAD_RTCP),
+    RED,
+    ...Object.values(BAD_RED),
+  ].map(hex);
   for (let run = 0; run < 20_000; run++) {
     const original = originals[run % originals.length] ?? Buffer.alloc(0);
     const mutant = Buffer.from(original.subarray(0, Math.ceil(random() * original.length)));
@@ -134,10 +158,122 @@ test('mutated packets never throw, and stay within their datagrams', async (t) =
     if (rtp.ok && rtp.packet.payload.length > mutant.length - 12) t.fail(`seed ${seed}, run ${run}: too long`);
     const rtcp = parseRtcp(mutant);
     seen.count(rtcp.ok ? 'rtcp' : rtcp.fault);
+    const red = parseRed(mutant);
+    seen.count(red.ok ? 'red' : red.fault);
   }
-  for (const name of ['rtp', 'rtcp', ...Object.keys(BAD_RTP), ...Object.keys(BAD_RTCP)]) {
-    t.ok(seen.get(name) > 0, `${name} was met`);
+  const faults = [BAD_RTP, BAD_RTCP, BAD_RED].flatMap((bad) => Object.keys(bad));
+  for (const name of ['rtp', 'rtcp', 'red', ...faults]) t.ok(seen.get(name) > 0, `${name} was met`);
+});
+
+test('redundant audio is read and written, views of the packet (RFC 2198)', async (t) => {
+  const datagram = hex(RED);
+  const red: RedPayload = {
+    payloadType: 96,
+    payload: hex('0607'),
+    redundant: [
+      { payloadType: 96, timestampOffset: 1_920, payload: hex('0102') },
+      { payloadType: 96, timestampOffset: 960, payload: hex('030405') },
+    ],
+  };
+  const parsed = parseRed(datagram);
+  t.same(parsed, { ok: true, red });
+  t.same(writeRed(red), datagram);
+  if (parsed.ok) t.equal(parsed.red.redundant[0]?.payload.buffer, datagram.buffer);
+  t.same(parseRed(hex('60')), { ok: true, red: { payloadType: 96, payload: hex(''), redundant: [] } });
+  t.match(parseRed(hex('e00f0000 60 07')), { red: { redundant: [], payload: hex('07') } }, 'an empty copy is none');
+  const block = { payloadType: 96, timestampOffset: 1, payload: hex('00') };
+  const writes = (change: object) => () => writeRed({ ...red, redundant: [{ ...block, ...change }] });
+  for (const bad of [{ timestampOffset: 0 }, { timestampOffset: 16_384 }, { payload: Buffer.alloc(1_024) }]) {
+    t.throws(writes(bad), RangeError);
   }
+  t.same(parseRed(writes({ timestampOffset: 16_383, payload: Buffer.alloc(1_023) })()).ok, true);
+  t.throws(() => writeRed({ ...red, redundant: new Array(9).fill(block) }), RangeError);
+
+  const history = new RedHistory();
+  const offsets = (distances: number[], timestamp: number, ticks = 960) =>
+    history.copies(distances, timestamp, ticks, 96).map((one) => `${one.timestampOffset}:${one.payload[0]}`);
+  t.same(offsets([1], 0), []);
+  const start = 2 ** 32 - 2 * 960;
+  for (let i = 0; i < 20; i++) history.sent(Buffer.from([i]), (start + i * 960) >>> 0, 960);
+  const now = start + 20 * 960 - 2 ** 32;
+  t.same(offsets([1, 3], now), ['2880:17', '960:19'], 'oldest first');
+  t.same(offsets([16, 17, 18], now), ['15360:4'], 'none that is forgotten or too old to be said');
+  t.same(offsets([1], now + 960), [], 'none across a pause');
+  t.same(offsets([1], now, 1_920), [], 'none of another packet time');
+  history.sent(Buffer.alloc(1_100), now, 960);
+  t.same(offsets([1, 2], now + 960), ['1920:19'], 'none too long');
+});
+
+test('extended reports: which packets came, how speech is heard; what can not be is cut or not believed', async (t) => {
+  const packets: RtcpPacket[] = [
+    { type: 'receiver-report', ssrc: 1, reports: [] },
+    {
+      type: 'extended-report',
+      ssrc: 1,
+      blocks: [
+        { block: 'loss-rle', ssrc: 7, beginSequence: 65_534, received: [true, true, false, false, true, true] },
+        {
+          block: 'voip-metrics',
+          ssrc: 7,
+          lossPct: (26 * 100) / 256,
+          discardPct: 0,
+          burstDensityPct: (77 * 100) / 256,
+          gapDensityPct: (5 * 100) / 256,
+          burstDurationMs: 100,
+          gapDurationMs: 1_200,
+          roundTripMs: 50,
+          endSystemDelayMs: 80,
+          gmin: 16,
+          rFactor: 90,
+          mosListening: 4.2,
+          mosConversational: 4.1,
+          playoutDelayMs: 80,
+          playoutMaximumMs: 200,
+        },
+      ],
+    },
+  ];
+  const datagram = writeRtcp(packets);
+  t.equal(datagram.subarray(8).toString('hex'), XR.replace(/\s/g, ''));
+  t.same(parseRtcp(datagram), { ok: true, packets });
+  const rest: RtcpPacket[] = [
+    { type: 'receiver-report', ssrc: 1, reports: [] },
+    {
+      type: 'extended-report',
+      ssrc: 1,
+      blocks: [
+        { block: 'reference-time', ntp: { seconds: 5, fraction: 6 } },
+        { block: 'reference-delay', reports: [{ ssrc: 7, lastReference: 8, delaySince: 9 }] },
+        { block: 'loss-rle', ssrc: 7, beginSequence: 3, received: Array.from({ length: 100 }, (_, i) => i % 7 !== 0) },
+      ],
+    },
+  ];
+  t.same(parseRtcp(writeRtcp(rest)), { ok: true, packets: rest });
+
+  const xr = (blocks: string) => {
+    const body = hex(blocks.replace(/\s/g, ''));
+    const parsed = parseRtcp(
+      Buffer.concat([
+        hex('80c90001 00000001'),
+        Buffer.from([0x80, 207, 0, 1 + body.length / 4]),
+        hex('00000001'),
+        body,
+      ]),
+    );
+    return parsed.ok && parsed.packets[1]?.type === 'extended-report' ? parsed.packets[1].blocks : parsed;
+  };
+  t.match(xr('01000003 00000007 00000005 40030001'), { ok: false }, 'fewer fates than it says');
+  t.match(xr('01000003 00000007 00000005 40030000'), { ok: false }, 'ended early');
+  t.match(xr('01000003 00000007 00000005 7fff0000'), [{ received: [true, true, true, true, true] }], 'a run too long');
+  t.match(xr('01000003 00000007 00000005 00027fff'), [{ received: [false, false, true, true, true] }]);
+  t.same(xr('01000003 00000007 0000ffff 7fff7fff'), [], 'more packets than anybody counts');
+  t.same(xr('01010003 00000007 00000005 7fff0000'), [], 'thinned');
+  t.same(xr('63000001 00000007'), [], 'an unknown block');
+  const lies = xr('07000008 00000007 ffffffff ffffffff ffffffff ffffffff c8c8ffff ffffffff ffffffff');
+  t.match(lies, [{ rFactor: null, mosListening: null, mosConversational: null }]);
+  const most = Array.isArray(lies) ? lies[0] : null;
+  t.ok(most?.block === 'voip-metrics' && most.lossPct < 100, 'a share is one of 256');
+  t.match(xr('07000008 00000007 00000000 00000000 00000000 00000000 7f7f7f7f 00000000 00000000'), [{ rFactor: null }]);
 });
 
 test('RTP and RTCP on one port are told apart (RFC 5761)', async (t) => {

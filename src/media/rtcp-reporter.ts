@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../core/clock.js';
+import { middleOfNtp } from '../rtp/ntp-time.js';
 import type { RemoteSource } from '../rtp/remote-source.js';
-import { middleOfNtp, type ReportBlock, type RtcpPacket } from '../rtp/rtcp.js';
+import type { ReportBlock, RtcpPacket } from '../rtp/rtcp.js';
 import { rtcpIntervalMs } from '../rtp/rtcp-interval.js';
 import { writeRtcp } from '../rtp/rtcp-write.js';
 import type { SendStatistics } from '../rtp/send-statistics.js';

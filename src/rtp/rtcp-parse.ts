@@ -11,6 +11,7 @@ import {
   SDES_CNAME,
   type SourceDescription,
 } from './rtcp.js';
+import { RTCP_EXTENDED_REPORT, readExtendedReport } from './rtcp-xr.js';
 
 /** A datagram of 1,500 bytes could hold 375 empty packets; two parties need three. */
 const MOST_PACKETS = 16;
@@ -79,6 +80,8 @@ function read(body: Body): RtcpPacket | null | RtcpFault {
       return readSourceDescription(body);
     case RTCP_GOODBYE:
       return readGoodbye(body);
+    case RTCP_EXTENDED_REPORT:
+      return readExtendedReport(body.view) ?? 'rtcp-truncated-xr';
     default:
       return null;
   }

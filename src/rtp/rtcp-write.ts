@@ -7,6 +7,7 @@ import {
   type RtcpPacket,
   SDES_CNAME,
 } from './rtcp.js';
+import { extendedReportBody, RTCP_EXTENDED_REPORT } from './rtcp-xr.js';
 
 /**
  * A compound RTCP datagram (RFC 3550, 6.1), in memory of its own. The caller puts a report first. At most 31 blocks, chunks
@@ -44,6 +45,8 @@ function writeOne(packet: RtcpPacket): Buffer {
           return Buffer.concat([items, Buffer.alloc(4 - (items.length % 4))]);
         }),
       );
+    case 'extended-report':
+      return withHeader(RTCP_EXTENDED_REPORT, 0, [extendedReportBody(packet)]);
     case 'goodbye': {
       const reason = shortText(packet.reason);
       const text = reason.length === 0 ? reason : Buffer.concat([Buffer.from([reason.length]), reason]);

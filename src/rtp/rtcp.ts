@@ -1,5 +1,8 @@
-/** RTCP packets (RFC 3550, 6): reports, the canonical name, and goodbye. Other kinds are skipped when parsing. */
-export type RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Goodbye;
+import type { NtpTime } from './ntp-time.js';
+import type { ExtendedReport } from './rtcp-xr.js';
+
+/** RTCP packets (RFC 3550, 6; RFC 3611): reports, the canonical name, and goodbye. Other kinds are skipped when parsing. */
+export type RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Goodbye | ExtendedReport;
 
 /** RFC 3550, 6.4.1 */
 export interface SenderReport {
@@ -48,26 +51,6 @@ export interface ReportBlock {
   readonly delaySinceLastSenderReport: number;
 }
 
-/** Seconds since 1900 and their fraction in 1/2^32 s (RFC 3550, 4). */
-export interface NtpTime {
-  readonly seconds: number;
-  readonly fraction: number;
-}
-
-const SECONDS_1900_TO_1970 = 2_208_988_800;
-
-/** @param sinceEpochMs milliseconds since 1970 */
-export function ntpTime(sinceEpochMs: number): NtpTime {
-  const seconds = Math.floor(sinceEpochMs / 1000);
-  const fraction = Math.floor(((sinceEpochMs - seconds * 1000) / 1000) * 2 ** 32);
-  return { seconds: (seconds + SECONDS_1900_TO_1970) >>> 0, fraction: fraction >>> 0 };
-}
-
-/** The low 16 bits of the seconds and the high 16 of the fraction: a time in 1/65,536 s that wraps after 18 hours. */
-export function middleOfNtp(ntp: NtpTime): number {
-  return (((ntp.seconds & 0xffff) << 16) | (ntp.fraction >>> 16)) >>> 0;
-}
-
 export type RtcpFault =
   | 'rtcp-too-short'
   | 'rtcp-wrong-version'
@@ -77,6 +60,7 @@ export type RtcpFault =
   | 'rtcp-truncated-report'
   | 'rtcp-truncated-sdes'
   | 'rtcp-truncated-bye'
+  | 'rtcp-truncated-xr'
   | 'rtcp-too-many-packets';
 
 export type RtcpParsed =

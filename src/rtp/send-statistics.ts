@@ -1,4 +1,5 @@
-import { middleOfNtp, type NtpTime, ntpTime, type ReportBlock, type SenderReport } from './rtcp.js';
+import { middleOfNtp, type NtpTime, ntpTime } from './ntp-time.js';
+import type { ReportBlock, SenderReport } from './rtcp.js';
 
 /** A report older than this tells nothing of the round trip; nor does one from the future. */
 const MOST_ROUND_TRIP_MS = 60_000;
