@@ -1,4 +1,5 @@
-import { createServer, request } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
+import { createServer, type Socket } from 'node:net';
 import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { listenAt } from './socket-path.js';
@@ -6,8 +7,6 @@ import { listenAt } from './socket-path.js';
 const MOST_CONNECTIONS = 8;
 const MOST_HEADER_BYTES = 4_096;
 const REQUEST_WITHIN_MS = 2_000;
-/** How often connections are looked over for those that take longer. */
-const LOOK_OVER_MS = 1_000;
 
 export interface TextPage {
   close(): Promise<void>;
@@ -15,7 +14,7 @@ export interface TextPage {
 
 /**
  * Serves one text by HTTP on a Unix socket, `GET url` and nothing else (404, 405). Who asks while the text is being made gets
- * the same one; connections above 8 are dropped, and so are requests that take longer than 2 s to come.
+ * the same one; connections above 8 are dropped, and so is one that is not done within 2 s.
  * @throws AppError `socket-taken`, `socket-failed`
  */
 export async function serveText(options: {
@@ -33,25 +32,34 @@ export async function serveText(options: {
     });
     return making;
   };
-  const limits = {
-    maxHeaderSize: MOST_HEADER_BYTES,
-    headersTimeout: REQUEST_WITHIN_MS,
-    requestTimeout: REQUEST_WITHIN_MS,
-    connectionsCheckingInterval: LOOK_OVER_MS,
-  };
-  const server = createServer(limits, (asked, answer) => {
+  const answer: RequestListener = (asked, response) => {
     // A body is of no interest, nor is another request on this connection.
     asked.resume();
-    answer.setHeader('connection', 'close');
-    if (asked.url !== url) return void answer.writeHead(404).end();
-    if (asked.method !== 'GET') return void answer.writeHead(405, { allow: 'GET' }).end();
+    response.setHeader('connection', 'close');
+    if (asked.url !== url) return void response.writeHead(404).end();
+    if (asked.method !== 'GET') return void response.writeHead(405, { allow: 'GET' }).end();
     text().then(
-      (body) => answer.writeHead(200, { 'content-type': contentType }).end(body),
+      (body) => response.writeHead(200, { 'content-type': contentType }).end(body),
       (error: unknown) => {
         logger.error({ path, error: errorText(error) }, 'a page could not be made');
-        answer.writeHead(500).end();
+        response.writeHead(500).end();
       },
     );
+  };
+  // Whoever connects first makes node:http load: 6 MB of memory that a process which nobody asks does without.
+  let http: Promise<Server> | undefined;
+  const connections = new Set<Socket>();
+  const server = createServer((socket) => {
+    const tooLate = setTimeout(() => socket.destroy(), REQUEST_WITHIN_MS);
+    connections.add(socket);
+    socket
+      .on('error', () => socket.destroy())
+      .on('close', () => {
+        clearTimeout(tooLate);
+        connections.delete(socket);
+      });
+    http ??= import('node:http').then((module) => module.createServer({ maxHeaderSize: MOST_HEADER_BYTES }, answer));
+    http.then((one) => one.emit('connection', socket));
   });
   server.maxConnections = MOST_CONNECTIONS;
   await listenAt(server, path);
@@ -60,19 +68,20 @@ export async function serveText(options: {
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
-        server.closeAllConnections();
+        for (const socket of connections) socket.destroy();
       }),
   };
 }
 
 /** @throws AppError `page-unreadable`: nobody answers, not with 200, not within `timeoutMs`, or with more than `mostBytes` */
-export function readText(options: {
+export async function readText(options: {
   path: string;
   url: string;
   timeoutMs: number;
   mostBytes: number;
 }): Promise<string> {
   const { path, url, timeoutMs, mostBytes } = options;
+  const { request } = await import('node:http');
   return new Promise((resolve, reject) => {
     const fail = (why: string) => reject(new AppError('page-unreadable', `${path} gives no ${url} (${why})`));
     const asked = request(
