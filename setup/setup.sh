@@ -117,12 +117,13 @@ fi
 
 step='compile'
 remedy='fix the errors above'
-sources=$want-$(find src test bench tsconfig.json -type f | sort | xargs sha256sum | sha256sum | cut -c1-32)
+sources=$want-$(find src test bench tsconfig.json setup/bundle.sh -type f | sort | xargs sha256sum | sha256sum | cut -c1-32)
 if ! { stamp_is sources "$sources" && [ -d dist ]; }; then
   say '5/5 compile'
   rm -rf dist
   quietly node node_modules/typescript/bin/tsc -p tsconfig.json
   # Node-RED looks for a node's page and its words beside the node.
   (cd src && find palette -type f ! -name '*.ts' -exec cp --parents -t ../dist/src {} +)
+  quietly sh setup/bundle.sh
   printf '%s' "$sources" >"$tools/stamps/sources"
 fi
