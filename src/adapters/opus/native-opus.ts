@@ -1,8 +1,9 @@
 import { createRequire } from 'node:module';
-import { resolve } from 'node:path';
+import { join } from 'node:path';
 import type { RateHz } from '../../audio/frame.js';
 import type { AudioDecoder, AudioEncoder, OpusEncoderSettings } from '../../codec/codec.js';
 import { AppError } from '../../core/errors.js';
+import { packageRoot } from '../../core/package-root.js';
 import {
   applySettings,
   CONCEAL_STEPS_PER_S,
@@ -35,7 +36,7 @@ interface NativeOpus {
   errorText(code: number): string;
 }
 
-const file = resolve(import.meta.dirname, '../../../../native/build/opus.node');
+const file = join(packageRoot, 'native/build/opus.node');
 
 /** The `require` throws where the module was not built, or the machine has no libopus. */
 const opus = createRequire(import.meta.url)(file) as NativeOpus;
