@@ -112,47 +112,66 @@ test('where UDP is blocked two engines talk inside MQTT, in the same session', a
     }
   };
 
+  const turning = async (what: () => Promise<boolean>) => {
+    while (!(await what())) await talk(10);
+  };
+  const areOn = (path: 'udp' | 'mqtt') => async () => {
+    const [a, b] = [await figures(door), await figures(panel)];
+    return a?.path === path && b?.path === path;
+  };
+  const moves = ({ told }: typeof door) => told.filter((text) => text.startsWith('session.path'));
+  const moved = (path: string, reason: string) => `session.path ${JSON.stringify({ sessionId, path, reason })}`;
+
   for (const one of both) {
     await one.station.call('session.open', { sessionId });
     await start(one, { path: 'udp', provePath: true });
   }
-  await talk(120);
-  const unreached = `session.unreached ${JSON.stringify({ sessionId, unreached: true })}`;
-  await until(() => both.every(({ told }) => told.includes(unreached)));
-  const [before] = [await figures(door)];
-  t.match(before, { path: 'udp', received: 0 });
-
   for (const one of both) await t.rejects(start(one, { path: 'mqtt' }), { code: 'credentials-missing' });
   for (const [id, one] of Object.entries({ door, panel })) {
+    await start(one, { path: 'udp', provePath: true });
+    t.match(await figures(one), { path: 'udp', migrations: 0 }, 'without an identity there is UDP alone');
     const { ca, cert, key } = site.host.credentialsOf(`${id}--media`);
     const pem = (path: string) => readFileSync(path, 'utf8');
     await one.station.call('mqtt.identity', { ca: pem(ca), cert: pem(cert), key: pem(key) });
+    await start(one, { path: 'udp', provePath: true });
   }
-  for (const one of both) await start(one, { path: 'mqtt' });
-  await until(() => {
-    clock.advance(20);
-    return site.host.broker.state.running;
-  });
+  await turning(areOn('mqtt'));
+  await until(() => both.every((one) => moves(one).length === 1));
+  for (const one of both) t.same(moves(one), [moved('mqtt', 'unproved')], 'it moves by itself');
+  const before = await figures(door);
   for (const one of both) {
-    while (((await figures(one))?.received ?? 0) < 50) await talk(10);
-    t.match(await figures(one), { path: 'mqtt', ssrc: one === door ? before?.ssrc : Number, refused: {} });
+    await turning(async () => ((await figures(one))?.received ?? 0) >= 50);
+    t.match(await figures(one), { path: 'mqtt', migrations: 1, probeRoundTripMs: { udp: null, mqtt: Number } });
+    t.same((await figures(one))?.refused, {});
   }
+  t.match(await figures(door), { ssrc: before?.ssrc, remoteSsrc: (await figures(panel))?.ssrc });
   t.ok(((await figures(door))?.sent ?? 0) > (before?.sent ?? 0), 'the figures go on');
-  const refusedAtSwitch = site.host.mediaSwitch.refused.all();
-  t.same(refusedAtSwitch, {}, 'the switch moved all of it');
+  t.same(site.host.mediaSwitch.refused.all(), {}, 'the switch moved all of it');
 
+  for (const one of both) await start(one, { path: 'mqtt', provePath: true });
   const offers = await Promise.all(both.map(({ station }) => station.call('session.open', { sessionId })));
-  const receivedBefore = (await figures(panel))?.received ?? 0;
-  await start(door, { path: 'udp', provePath: true, remote: offers[1]?.local });
-  await start(panel, { path: 'udp', provePath: true, remote: offers[0]?.local });
-  for (const { told } of both) told.length = 0;
-  await talk(150);
-  await until(async () => ((await figures(panel))?.received ?? 0) > receivedBefore + 40);
-  t.match(await figures(panel), { path: 'udp', lost: Number });
-  t.notOk(
-    both.some(({ told }) => told.includes(unreached)),
-    'UDP that goes both ways is proved',
-  );
+  await start(door, { path: 'mqtt', provePath: true, remote: offers[1]?.local });
+  await start(panel, { path: 'mqtt', provePath: true, remote: offers[0]?.local });
+  await turning(areOn('udp'));
+  await talk(50);
+  for (const one of both) {
+    one.told.length = 0;
+    t.match(
+      await figures(one),
+      { path: 'udp', probeRoundTripMs: { udp: Number } },
+      'UDP that goes both ways is proved',
+    );
+  }
+
+  await start(panel, { path: 'mqtt', provePath: true, remote: offers[0]?.local });
+  t.match(await figures(panel), { path: 'mqtt' }, 'told that the far end hears it no longer, it leaves at once');
+  await turning(areOn('udp'));
+  await until(() => moves(panel).length === 2);
+  t.same(moves(panel), [moved('mqtt', 'far-end'), moved('udp', 'returned')], 'and comes back when UDP has proved good');
+  // What the slower path still carries arrives.
+  for (const one of both) await turning(async () => (await figures(one))?.lost === 0);
+  t.match(await figures(panel), { ssrc: offers[1]?.ssrc, remoteSsrc: offers[0]?.ssrc });
+  t.match(await figures(door), { ssrc: offers[0]?.ssrc, remoteSsrc: offers[1]?.ssrc });
 });
 
 test('when TCP stalls the oldest packets go, counted, and the delay is bounded afterwards', async (t) => {

@@ -113,7 +113,7 @@ test('SDP: written, read back, negotiated', async (t) => {
 
   const ways: [ours: MediaPath[], theirs: MediaPath[] | undefined, path: MediaPath, provePath: boolean][] = [
     [['udp', 'mqtt'], ['udp', 'mqtt'], 'udp', true],
-    [['udp', 'mqtt'], ['mqtt', 'udp'], 'mqtt', false],
+    [['udp', 'mqtt'], ['mqtt', 'udp'], 'mqtt', true],
     [['mqtt'], ['udp', 'mqtt'], 'mqtt', false],
     [['mqtt'], ['udp'], 'udp', false],
     [['udp', 'mqtt'], undefined, 'udp', false],

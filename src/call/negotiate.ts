@@ -18,7 +18,7 @@ export interface PayloadTypes {
 /** How media flows once both ends have described themselves. */
 export interface NegotiatedMedia {
   readonly path: MediaPath;
-  /** UDP is to be tried, since there is another path to turn to. */
+  /** Either path will do: the media finds out which carries, and the call moves between them as that changes. */
   readonly provePath: boolean;
   readonly remote: HostAddress;
   readonly codec: SpeechCodec;
@@ -57,7 +57,7 @@ export function negotiate(
   const path = mayUseMqtt && (ourPaths[0] === 'mqtt' || theirPaths[0] === 'mqtt') ? 'mqtt' : 'udp';
   return {
     path,
-    provePath: mayUseMqtt && path === 'udp',
+    provePath: mayUseMqtt && ourPaths.includes('udp') && theirPaths?.includes('udp') === true,
     remote: remote.hosts[0],
     codec: theirs.codec,
     sendPayloadType: theirs.payloadType,

@@ -121,7 +121,7 @@ export const configSchema = z.strictObject({
       path: z
         .enum(['auto', 'udp', 'mqtt'])
         .default('auto')
-        .describe('auto: UDP, and MQTT where UDP turns out to be blocked at the start of a call'),
+        .describe('auto: UDP, and MQTT while UDP does not go both ways'),
       codecs: z
         .array(z.enum(['opus', 'pcmu', 'pcma']))
         .min(1)

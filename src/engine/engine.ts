@@ -84,7 +84,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     listener: {
       heard: (sessionId, afterMs) => server?.notify('session.heard', { sessionId, afterMs }),
       silent: (sessionId, silent) => server?.notify('session.silent', { sessionId, silent }),
-      unreached: (sessionId) => server?.notify('session.unreached', { sessionId, unreached: true }),
+      moved: (sessionId, path, reason) => server?.notify('session.path', { sessionId, path, reason }),
       changed: () => sound.capture(sessions.wantMicrophone),
     },
   });

@@ -9,7 +9,7 @@ import type { MqttIdentity } from '../protocol/engine-api.js';
 import { mediaIdentity, parseTopic, topic } from '../protocol/topics.js';
 import type { PacketListener } from '../rtp/packet-path.js';
 
-/** The media process's own connection to the broker: there while a session needs it. */
+/** The media process's own connection to the broker: there while a session uses it, or may have to. */
 export class MqttPaths {
   readonly #config: Config;
   readonly #clock: Clock;
@@ -29,14 +29,23 @@ export class MqttPaths {
     this.#identity = identity;
   }
 
-  /** A path to the far end of the session. @throws AppError `credentials-missing` */
-  open(sessionId: string, options: { refused: Counters<string>; listener: PacketListener }): MqttPacketPath {
+  get isUp(): boolean {
+    return this.#link?.state.connected === true;
+  }
+
+  /** A path to the far end of the session; nothing where it has one. @throws AppError `credentials-missing` */
+  open(sessionId: string, options: { refused: Counters<string>; listener: PacketListener }): void {
+    if (this.#paths.has(sessionId)) return;
     this.#link ??= this.#connect();
     const { site, id } = this.#config.station;
     const upTopic = topic(site, id, 'up', `media/${sessionId}`);
     const path = new MqttPacketPath({ link: this.#link, topic: upTopic, clock: this.#clock, ...options });
     this.#paths.set(sessionId, path);
-    return path;
+  }
+
+  /** Takes the datagram over. */
+  send(sessionId: string, datagram: Uint8Array): void {
+    this.#paths.get(sessionId)?.send(datagram);
   }
 
   /** What was sent still leaves; the last one takes the connection with it. */

@@ -3,15 +3,14 @@ import { type UdpPort, UdpPortRange } from '../adapters/udp/udp-port.js';
 import type { AudioFrame, RateHz } from '../audio/frame.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
-import { AppError } from '../core/errors.js';
+import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { FrameSource } from '../media/frame-source.js';
 import { MediaSession, type SessionAgreement } from '../media/media-session.js';
 import type { MediaPath, MqttIdentity, SessionFigures, Transport } from '../protocol/engine-api.js';
-import type { PacketSink } from '../rtp/packet-path.js';
 import { MqttPaths } from './mqtt-paths.js';
 import type { EngineParts } from './parts.js';
-import { PathProbe } from './path-probe.js';
+import { type MoveReason, PathKeeper } from './path-keeper.js';
 
 /** A station talks with one far end, and may ring a few. */
 const MOST_SESSIONS = 8;
@@ -20,8 +19,8 @@ const REFUSED_LOG_MS = 10_000;
 export interface SessionsListener {
   heard(sessionId: string, afterMs: number): void;
   silent(sessionId: string, isSilent: boolean): void;
-  /** UDP does not go to the far end and back. */
-  unreached(sessionId: string): void;
+  /** The session's packets take another path from now on. */
+  moved(sessionId: string, path: MediaPath, reason: MoveReason): void;
   /** What `wantMicrophone` says may have changed, or a source came to or left the mixer. */
   changed(): void;
 }
@@ -39,10 +38,9 @@ export interface SessionsOptions {
 interface OpenSession {
   readonly media: MediaSession;
   readonly port: UdpPort;
-  readonly probe: PathProbe;
-  path: MediaPath;
-  /** What the session sends goes there. */
-  sink: PacketSink;
+  readonly keeper: PathKeeper;
+  /** Where the session was last told that the far end is, and that either path will do. */
+  proved: Transport | null;
 }
 
 /** How packets get to the far end. */
@@ -58,7 +56,7 @@ export interface SessionOffer {
   readonly cname: string;
 }
 
-/** Every session with its UDP port, and with its path inside MQTT where it takes that. */
+/** Every session with its UDP port, and and with its path inside MQTT where it may need that. */
 export class Sessions {
   readonly #options: SessionsOptions;
   readonly #ports: UdpPortRange;
@@ -117,19 +115,18 @@ export class Sessions {
   async start(sessionId: string, route: SessionRoute, agreement: SessionAgreement): Promise<void> {
     this.#abandoned.delete(sessionId);
     const session = await this.#find(sessionId);
-    const { media, port, probe } = session;
-    if (route.path === 'mqtt') {
-      probe.stop();
-      if (session.path === 'udp') {
-        session.sink = this.#mqttPaths.open(sessionId, { refused: media.refused, listener: media });
-      }
+    const { media, port, keeper } = session;
+    if (route.path === 'udp' || route.provePath) port.towards(route.remote);
+    if (route.provePath && this.#mayMove(session, route.path)) {
+      if (session.proved === null || !isSame(session.proved, route.remote)) keeper.prove();
+      else if (route.path === 'mqtt') keeper.leaveUdp();
+      session.proved = route.remote;
     } else {
-      port.towards(route.remote);
-      session.sink = port;
-      await this.#mqttPaths.close(sessionId);
-      if (route.provePath) probe.start();
+      if (route.path === 'mqtt') this.#openMqtt(session);
+      else await this.#mqttPaths.close(sessionId);
+      keeper.fix(route.path);
+      session.proved = null;
     }
-    session.path = route.path;
     media.start(agreement);
     this.#options.listener.changed();
   }
@@ -137,12 +134,12 @@ export class Sessions {
   /** Says goodbye, frees the port. @throws AppError `session-unknown` */
   async close(sessionId: string): Promise<SessionFigures> {
     const session = await this.#find(sessionId);
-    const { media, port, probe } = session;
+    const { media, port, keeper } = session;
     const figures = figuresOf(session);
     if (!this.#open.delete(sessionId)) return figures;
     this.#options.mixer.remove(media);
     this.#options.listener.changed();
-    probe.stop();
+    keeper.stop();
     media.close();
     await Promise.all([port.close(), this.#mqttPaths.close(sessionId)]);
     this.#sessions.delete(sessionId);
@@ -176,6 +173,30 @@ export class Sessions {
     return [...this.#open.values()].map(figuresOf);
   }
 
+  /** Opens the other path ahead of the need. @returns whether there is one */
+  #mayMove(session: OpenSession, path: MediaPath): boolean {
+    try {
+      this.#openMqtt(session);
+      return true;
+    } catch (error) {
+      if (path === 'mqtt') throw error;
+      this.#options.logger.warn({ error: errorText(error) }, 'the call can use UDP alone');
+      return false;
+    }
+  }
+
+  #openMqtt({ media, keeper }: OpenSession): void {
+    this.#mqttPaths.open(media.sessionId, {
+      refused: media.refused,
+      listener: {
+        datagram: (datagram, arrivalMs) => {
+          if (!keeper.take(datagram, 'mqtt')) media.datagram(datagram, arrivalMs);
+        },
+        expects: (datagram) => media.expects(datagram),
+      },
+    });
+  }
+
   async #find(sessionId: string): Promise<OpenSession> {
     const session = await this.#sessions.get(sessionId);
     if (session === undefined) throw new AppError('session-unknown', `There is no session ${sessionId}`);
@@ -183,7 +204,7 @@ export class Sessions {
   }
 
   async #make(sessionId: string): Promise<OpenSession> {
-    const { config, rateHz, parts, clock, mixer, listener } = this.#options;
+    const { config, rateHz, parts, clock, logger, mixer, listener } = this.#options;
     const encoder = await parts.encoder({ rateHz, settings: config.opus });
     const decoder = await parts.decoder({ rateHz }).catch((error) => {
       encoder.free();
@@ -202,7 +223,7 @@ export class Sessions {
       decoder,
       playoutDelayMs: config.playout.delayMs,
       listener: {
-        send: (datagram) => session?.sink.send(datagram),
+        send: (datagram) => session?.keeper.send(datagram),
         heard: (afterMs) => listener.heard(sessionId, afterMs),
         silent: (isSilent) => listener.silent(sessionId, isSilent),
       },
@@ -213,18 +234,23 @@ export class Sessions {
         refused: media.refused,
         listener: {
           datagram: (datagram, arrivalMs) => {
-            if (session?.probe.take(datagram) !== true) media.datagram(datagram, arrivalMs);
+            if (session?.keeper.take(datagram, 'udp') !== true) media.datagram(datagram, arrivalMs);
           },
           expects: (datagram) => media.expects(datagram),
         },
       });
-      const probe = new PathProbe({
+      const keeper = new PathKeeper({
         clock,
         remote: () => port.remote,
-        send: (datagram) => port.send(datagram),
-        unreached: () => listener.unreached(sessionId),
+        sendUdp: (datagram) => port.send(datagram),
+        sendMqtt: (datagram) => this.#mqttPaths.send(sessionId, datagram),
+        mqttIsUp: () => this.#mqttPaths.isUp,
+        moved: (path, reason) => {
+          logger.info({ sessionId, path, reason }, 'the session has moved to another path');
+          listener.moved(sessionId, path, reason);
+        },
       });
-      session = { media, port, probe, path: 'udp', sink: port };
+      session = { media, port, keeper, proved: null };
     } catch (error) {
       media.close();
       throw error;
@@ -249,7 +275,12 @@ export class Sessions {
   }
 }
 
-function figuresOf({ media, port, path }: OpenSession): SessionFigures {
+function figuresOf({ media, port, keeper }: OpenSession): SessionFigures {
   const { remote } = port;
-  return media.figures(remote === null ? null : { address: remote.address, port: remote.port }, path);
+  const address = remote === null ? null : { address: remote.address, port: remote.port };
+  return media.figures({ remote: address, path: keeper.path, ...keeper.figures });
+}
+
+function isSame(one: Transport, other: Transport): boolean {
+  return one.address === other.address && one.port === other.port;
 }

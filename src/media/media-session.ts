@@ -5,7 +5,7 @@ import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { FixedDelayJitterBuffer } from '../playout/fixed-delay.js';
 import type { JitterBuffer } from '../playout/jitter-buffer.js';
-import type { AudioCodec, MediaPath, SessionFigures, Transport } from '../protocol/engine-api.js';
+import type { AudioCodec, SessionFigures } from '../protocol/engine-api.js';
 import { RemoteSource } from '../rtp/remote-source.js';
 import { parseRtcp } from '../rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket } from '../rtp/rtp-packet.js';
@@ -44,6 +44,9 @@ export interface MediaSessionListener {
   heard(afterMs: number): void;
   silent(isSilent: boolean): void;
 }
+
+export type SessionWay = Pick<SessionFigures, 'remote' | 'path' | 'migrations' | 'probeRoundTripMs'>;
+const NO_WAY: SessionWay = { remote: null, path: 'udp', migrations: 0, probeRoundTripMs: { udp: null, mqtt: null } };
 
 /** What offer and answer agreed on; see `session.start` of the engine API. */
 export interface SessionAgreement {
@@ -212,16 +215,15 @@ export class MediaSession implements FrameSource {
     return this.#isClosed ? null : this.#receiver.pull(nowMs);
   }
 
-  /** @param remote where packets go by UDP, and `path` how they travel; only the sockets' owner knows */
-  figures(remote: Transport | null, path: MediaPath = 'udp'): SessionFigures {
+  /** @param way how packets travel; only the sockets' owner knows */
+  figures(way: SessionWay = NO_WAY): SessionFigures {
     const playout = this.#jitterBuffer.figures;
     const statistics = this.#source.statistics;
     return {
       sessionId: this.sessionId,
       ssrc: this.ssrc,
       remoteSsrc: statistics?.ssrc ?? null,
-      remote,
-      path,
+      ...way,
       srtp: this.#protection.suite,
       sent: this.#sending.packets,
       received: this.#source.received,

@@ -46,11 +46,15 @@ export const sessionOpen = {
 export const sessionStart = {
   params: z.object({
     sessionId,
-    /** A running session moves between the paths: SSRC, sequence and figures go on. */
+    /** A running session moves between the paths: SSRC, sequence and figures go on. Packets are taken from both. */
     path: mediaPath.default('udp'),
     /** Where the far end is by UDP; of no meaning on the other path. */
     remote: transportSchema,
-    /** On UDP: find out whether it goes both ways, and say `session.unreached` if it does not. */
+    /**
+     * Either path will do: the session finds out whether UDP goes both ways, leaves it for MQTT where it does not or no longer,
+     * returns when it does, and says each time `session.path`. For a session that runs, `path: mqtt` says that the far end
+     * no longer hears it by UDP; `path: udp` says nothing.
+     */
     provePath: z.boolean().default(false),
     /** What we send with, from the answer; what we receive with, from our offer. */
     sendPayloadType: payloadType,
@@ -98,6 +102,10 @@ export const sessionFigures = z.object({
   remoteSsrc: count.nullable(),
   /** Where packets go by UDP; differs from what the SDP said once a symmetric peer was heard (RFC 4961). */
   remote: transportSchema.nullable(),
+  /** How often a running session changed its path. */
+  migrations: count,
+  /** Of the last question (STUN) that was answered on each path, ms; null until one was. */
+  probeRoundTripMs: z.object({ udp: z.number().nullable(), mqtt: z.number().nullable() }),
   sent: count,
   received: count,
   /** Expected less received (RFC 3550, A.3), at least 0. */
@@ -168,6 +176,13 @@ export const engineNotifications = {
   'session.heard': z.object({ sessionId, afterMs: z.number() }),
   /** No packet for 5 s (or again after it). */
   'session.silent': z.object({ sessionId, silent: z.boolean() }),
-  /** UDP does not go to the far end and back, a second after the start that asked for a proof. */
-  'session.unreached': z.object({ sessionId, unreached: z.literal(true) }),
+  /**
+   * The session's packets take another path from now on, since UDP was `unproved` within a second of the start, `silent` (nothing
+   * came), `unanswered` (what we send does not arrive), left by the `far-end`; or since it has `returned`.
+   */
+  'session.path': z.object({
+    sessionId,
+    path: mediaPath,
+    reason: z.enum(['unproved', 'silent', 'unanswered', 'far-end', 'returned']),
+  }),
 } as const;

@@ -12,7 +12,7 @@ import {
   transition,
 } from '../call/call.js';
 import { readPeer } from '../call/negotiate.js';
-import type { AudioDescription } from '../call/sdp.js';
+import type { AudioDescription, MediaPath } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
@@ -185,13 +185,13 @@ export class CallControl {
     this.#dispatch(line, event);
   }
 
-  /** UDP does not reach the peer: the call goes on inside MQTT, where both ends can (`update`). */
-  unreached(callId: string): void {
+  /** The media of a call has moved to another path: the peer is told (`update`), so that it follows where it must. */
+  moved(callId: string, path: MediaPath, reason: string): void {
     const line = this.#lines.get(callId);
     const local = line?.call.local;
     if (line?.call.state !== 'answered' || local === undefined || local === null) return;
-    this.#logger.info({ callId }, 'UDP does not reach the peer; the call moves into MQTT');
-    line.media.leaveUdp(local);
+    this.#logger.info({ callId, path, reason }, path === 'mqtt' ? 'speech has left UDP' : 'speech is back on UDP');
+    line.media.moved(local, path);
   }
 
   heard(callId: string): void {

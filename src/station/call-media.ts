@@ -28,6 +28,7 @@ export class CallMedia {
   #sdpVersion: number;
   #paths: readonly MediaPath[];
   #started: Parameters<EngineClient['startSession']>[0] | undefined;
+  #remote: AudioDescription | undefined;
   #muted: boolean;
   /** Made once in a call, so that it is the same after a restart of the media process, whose source is another then. */
   #security: SdesSecurity | undefined;
@@ -85,7 +86,17 @@ export class CallMedia {
       this.#onFailed();
       return;
     }
-    this.#started = { ...media, remote: { ...media.remote }, sessionId: this.#callId, muted: !mayWeSend };
+    // Each end moves by itself; that the peer has left UDP says that it hears us there no longer, its return says nothing.
+    const isNews = remote !== this.#remote;
+    const path = this.#started === undefined || (isNews && media.path === 'mqtt') ? media.path : this.#started.path;
+    this.#remote = remote;
+    this.#started = {
+      ...media,
+      path: media.provePath ? path : media.path,
+      remote: { ...media.remote },
+      sessionId: this.#callId,
+      muted: !mayWeSend,
+    };
     this.#start(this.#started);
   }
 
@@ -95,10 +106,11 @@ export class CallMedia {
     if (this.#started !== undefined) this.#start(this.#started);
   }
 
-  /** UDP does not reach the far end: describes our end anew, inside MQTT. Nothing where MQTT is not to be used. */
-  leaveUdp(local: AudioDescription): void {
-    if (!this.#paths.includes('mqtt') || this.#paths[0] === 'mqtt') return;
-    this.#paths = ['mqtt', 'udp'];
+  /** The media process has moved the session to another path: describes our end anew. */
+  moved(local: AudioDescription, path: MediaPath): void {
+    if (!this.#paths.includes(path)) return;
+    this.#paths = path === 'mqtt' ? ['mqtt', 'udp'] : ['udp', 'mqtt'];
+    if (this.#started !== undefined) this.#started = { ...this.#started, path };
     this.#sdpVersion += 1;
     this.#onOpened({ ...local, paths: this.#paths, version: this.#sdpVersion });
   }

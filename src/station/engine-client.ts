@@ -8,6 +8,7 @@ import {
   type EngineStatus,
   engineNotifications,
   engineRequests,
+  type MediaPath,
   type MqttIdentity,
   type SessionFigures,
   type sessionOpen,
@@ -22,8 +23,8 @@ export interface EngineEvents {
   onCapture(open: boolean): void;
   onHeard(sessionId: string, afterMs: number): void;
   onSilent(sessionId: string, silent: boolean): void;
-  /** UDP does not go to the far end and back. */
-  onUnreached(sessionId: string): void;
+  /** The session's packets take another path from now on. */
+  onMoved(sessionId: string, path: MediaPath, reason: string): void;
   /** The media process is gone, and its sessions with it. */
   onLost(): void;
 }
@@ -176,7 +177,7 @@ export class EngineClient {
     if ('open' in params) this.#events.onCapture(params.open);
     else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
-    else if ('unreached' in params) this.#events.onUnreached(params.sessionId);
+    else if ('path' in params) this.#events.onMoved(params.sessionId, params.path, params.reason);
     else this.#logger.info({ ...params, about: name }, 'a sound card changed');
   }
 

@@ -121,7 +121,7 @@ export class Station {
           this.#api?.notify('session.heard', { callId, afterMs });
         },
         onSilent: (callId, silent) => this.#calls.current?.callId === callId && this.#watch.silent(silent),
-        onUnreached: (callId) => this.#calls.unreached(callId),
+        onMoved: (callId, path, reason) => this.#calls.moved(callId, path, reason),
         onLost: () => this.#calls.happened({ on: 'media-lost' }),
       },
     });

@@ -115,6 +115,11 @@ export class EngineDouble {
     this.#server?.notify('session.silent', { sessionId, silent });
   }
 
+  /** Packets take another path from now on. */
+  moved(sessionId: string, path: 'udp' | 'mqtt'): void {
+    this.#server?.notify('session.path', { sessionId, path, reason: path === 'mqtt' ? 'silent' : 'returned' });
+  }
+
   /** Gone, as after a crash: its sessions too. */
   async stop(): Promise<void> {
     await this.#server?.close();
@@ -135,6 +140,8 @@ function figures(sessionId: string): SessionFigures {
     remote: null,
     path: 'udp',
     srtp: null,
+    migrations: 0,
+    probeRoundTripMs: { udp: null, mqtt: null },
     sent: 500,
     received: 499,
     lost: 1,

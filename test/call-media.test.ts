@@ -1,0 +1,60 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Test, test } from 'tap';
+import { Site, until } from './support/site.js';
+import { configFile, Post } from './support/station-post.js';
+
+/** Door and panel talk, each with a media process that could use MQTT. */
+async function talking(t: Test): Promise<{ door: Post; panel: Post; callId: string }> {
+  const dir = mkdtempSync(join(tmpdir(), 'ep-call-media-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const site = await Site.start();
+  t.teardown(() => site.stop());
+  const post = (id: string, target: string): Promise<Post> => {
+    const pki = site.host.credentialsOf(id);
+    const more = `
+buttons: { bell: { do: ${target} }, open: { do: hang-up } }
+media: { identity: { cert: "${pki.cert}", key: "${pki.key}" } }`;
+    return Post.start(t, configFile(join(dir, id), id, `mqtts://127.0.0.1:${site.port}`, pki, more), join(dir, id));
+  };
+  const door = await post('door', 'call, target: panel');
+  const panel = await post('panel', 'answer-or-hang-up');
+  await Promise.all([door.online(), panel.online()]);
+  await until(async () => {
+    if (door.call === undefined || door.call.state === 'ended') door.board.press('bell');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    return panel.call?.state === 'ringing-in';
+  });
+  panel.board.press('bell');
+  await Promise.all([door.is('answered'), panel.is('answered')]);
+  await until(() => door.engine.started.length === 1 && panel.engine.started.length === 1);
+  return { door, panel, callId: door.call?.callId ?? '' };
+}
+
+test('a call moves to MQTT and back as its media says, and the peer is told', async (t) => {
+  const { door, panel, callId } = await talking(t);
+  for (const { engine } of [door, panel]) t.match(engine.started[0], { path: 'udp', provePath: true });
+
+  door.engine.moved(callId, 'mqtt');
+  await until(() => panel.engine.started.length === 2);
+  t.match(panel.engine.started[1], { path: 'mqtt', provePath: true, remote: panel.engine.started[0]?.remote });
+  t.match(door.engine.started.at(-1), { path: 'mqtt' });
+
+  panel.engine.moved(callId, 'mqtt');
+  await until(() => door.engine.started.at(-1)?.path === 'mqtt' && door.engine.started.length === 3);
+
+  panel.engine.moved(callId, 'udp');
+  await until(() => door.engine.started.length === 4);
+  t.match(door.engine.started.at(-1), { path: 'mqtt' }, "the peer's return moves nobody");
+  t.match(panel.engine.started.at(-1), { path: 'udp' }, 'nor does its own description call it back');
+  door.engine.moved(callId, 'udp');
+  await until(() => panel.engine.started.length === 5);
+  t.match(panel.engine.started.at(-1), { path: 'udp' });
+  t.match(door.engine.started.at(-1), { path: 'udp' });
+
+  door.engine.moved('call-of-nobody', 'mqtt');
+  door.board.press('open');
+  await Promise.all([door.is('ended'), panel.is('ended')]);
+  t.equal(door.call?.reason, 'hung-up', 'and nobody hung up before');
+});
