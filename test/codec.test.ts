@@ -6,7 +6,10 @@ import { opusDecoders, opusEncoders } from '../src/adapters/opus/opus-engines.js
 import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
 import { WasmOpusEncoder } from '../src/adapters/opus/wasm-opus-encoder.js';
 import type { RateHz } from '../src/audio/frame.js';
+import { Resampler } from '../src/audio/resample.js';
 import { readWav } from '../src/audio/wav.js';
+import { g711Decode, g711Encode } from '../src/codec/g711.js';
+import { G711Decoder, G711Encoder } from '../src/codec/g711-codec.js';
 import { opusCarriesFec } from '../src/codec/opus-packet.js';
 import { type Logger, silentLogger } from '../src/core/logger.js';
 import { similarity } from '../src/lab/similarity.js';
@@ -172,4 +175,136 @@ test('the Opus engine that is chosen is taken, another where it is missing, and 
   t.equal((await opusDecoders('wasm', logger, { native: absent, wasm })).name, 'the wasm one');
   t.equal(warned.length, 2, 'what was not chosen is not even tried');
   await t.rejects(opusDecoders('auto', logger, { native: absent, wasm: absent }), { code: 'opus-missing' });
+});
+
+test('G.711: the codes of both laws, each sample to the nearest step', async (t) => {
+  // ITU-T G.711, tables 1 and 2, scaled to 16 bits: the first and last steps of either sign, and some between.
+  const known = {
+    pcmu: [
+      [0xff, 0],
+      [0xfe, 8],
+      [0x7e, -8],
+      [0xf0, 120],
+      [0xef, 132],
+      [0xc0, 1_884],
+      [0x80, 32_124],
+      [0x00, -32_124],
+    ],
+    pcma: [
+      [0xd5, 8],
+      [0x55, -8],
+      [0xd4, 24],
+      [0xc5, 264],
+      [0xf5, 528],
+      [0xaa, 32_256],
+      [0x2a, -32_256],
+    ],
+  } as const;
+  const every16 = Int16Array.from({ length: 65_536 }, (_, i) => i - 32_768);
+  for (const law of ['pcmu', 'pcma'] as const) {
+    const codes = Uint8Array.from({ length: 256 }, (_, code) => code);
+    const steps = new Int16Array(256);
+    g711Decode(law, codes, steps);
+    for (const [code, sample] of known[law]) t.equal(steps[code], sample, `${law} ${code.toString(16)}`);
+    const again = new Uint8Array(256);
+    g711Encode(law, steps, again);
+    const changed = codes.filter((code) => again[code] !== code);
+    t.same([...changed], law === 'pcmu' ? [0x7f] : [], 'codes last, but for the negative zero of μ-law');
+
+    const coded = new Uint8Array(65_536);
+    g711Encode(law, every16, coded);
+    const ordered = [...steps].sort((a, b) => a - b);
+    const worst = every16.reduce((most, sample, i) => {
+      const step = steps[coded[i] ?? 0] ?? 0;
+      const at = ordered.indexOf(step);
+      const [below = step, above = step] = [ordered[at - 1], ordered[at + 1]];
+      const isBeyond = sample < (ordered[0] ?? 0) || sample > (ordered.at(-1) ?? 0);
+      const off = Math.abs(sample - step) - Math.max(step - below, above - step) / 2;
+      return isBeyond ? most : Math.max(most, off);
+    }, 0);
+    // 16 bits have finer steps than G.711's 14 and 12, which are cut off.
+    t.ok(worst <= (law === 'pcmu' ? 4 : 16), `${law}: off by ${worst} from the nearest step`);
+  }
+});
+
+test('G.711 as a codec: 8 kHz inside, loss concealed by its pitch and faded, garbage refused', async (t) => {
+  const voiced = (rate: RateHz) =>
+    Int16Array.from({ length: rate }, (_, i) => {
+      const phase = (2 * Math.PI * 125 * i) / rate;
+      return 6_000 * (Math.sin(phase) + 0.5 * Math.sin(2 * phase + 1) + 0.25 * Math.sin(9 * phase));
+    });
+  for (const rate of [8_000, 16_000, 48_000] as const) {
+    for (const law of ['pcmu', 'pcma'] as const) {
+      const count = rate / 50;
+      const spoken = voiced(rate);
+      const heard = (isLost: (index: number) => boolean) => {
+        const encoder = new G711Encoder({ law, rateHz: rate });
+        const decoder = new G711Decoder({ law, rateHz: rate });
+        return packetsOf(spoken, count).flatMap((samples, i) => {
+          const payload = encoder.encode(samples);
+          if (payload.length !== 160) t.fail(`${payload.length} octets for 20 ms`);
+          return [...(isLost(i) ? decoder.conceal(count) : decoder.decode(payload))];
+        });
+      };
+      const energy = (samples: number[]) => samples.reduce((sum, sample) => sum + sample * sample, 0);
+      const [whole, lossy, gone] = [heard(() => false), heard((i) => i % 5 === 4), heard((i) => i >= 20)];
+      const damage = energy(lossy.map((sample, i) => sample - (whole[i] ?? 0))) / energy(whole);
+      t.ok(damage < 0.02, `${law} ${rate}: a fifth lost costs ${damage}`);
+      const [early, late] = [gone.slice(20 * count, 20 * count + rate / 100), gone.slice(24 * count)];
+      t.ok(energy(early) > 0.7 * energy(whole.slice(0, rate / 100)), 'the first 10 ms are as loud as before');
+      t.equal(energy(late), 0, 'after 80 ms it is silent');
+    }
+  }
+  const encoder = new G711Encoder({ law: 'pcma', rateHz });
+  const decoder = new G711Decoder({ law: 'pcma', rateHz });
+  const heard = packetsOf(speech16k, packetSamples).flatMap((samples) => [...decoder.decode(encoder.encode(samples))]);
+  const likeness = similarity(speech16k, Int16Array.from(heard), rateHz).similarity;
+  t.ok(likeness > 0.9, `speech by G.711: ${likeness}`);
+  for (const sizeBytes of [1, 7, 160, 960, 1_600]) {
+    t.equal(decoder.decode(Buffer.alloc(sizeBytes, 0x2a)).length, 2 * sizeBytes);
+  }
+  for (const count of [0, 1, 40, 333, 5_000]) t.equal(decoder.conceal(count).length, count);
+  t.equal(decoder.decodeFec(Buffer.alloc(160), 320).length, 320);
+  for (const sizeBytes of [0, 1_601, 65_000]) {
+    t.throws(() => decoder.decode(Buffer.alloc(sizeBytes)), { code: 'payload-invalid' }, `${sizeBytes} octets`);
+  }
+});
+
+test('resampling passes speech and stops what would alias, whatever the blocks', async (t) => {
+  const level = (fromHz: number, toHz: number, toneHz: number) => {
+    const tone = Int16Array.from(
+      { length: fromHz / 4 },
+      (_, i) => 10_000 * Math.sin((2 * Math.PI * toneHz * i) / fromHz),
+    );
+    const resampler = new Resampler({ fromHz, toHz });
+    const resampled: number[] = [];
+    // Blocks of 10 ms, then ones that do not fit the ratio.
+    for (let at = 0; at < tone.length; ) {
+      const count = at < tone.length / 2 ? fromHz / 100 : 97;
+      resampled.push(...resampler.resample(tone.subarray(at, at + count)));
+      at += count;
+    }
+    t.ok(Math.abs(resampled.length - toHz / 4) <= 1, `${fromHz} to ${toHz}: ${resampled.length} samples`);
+    const steady = resampled.slice(200);
+    return 10 * Math.log10(steady.reduce((sum, sample) => sum + sample * sample, 1) / steady.length / 5e7);
+  };
+  for (const [fromHz, toHz] of [
+    [48_000, 8_000],
+    [16_000, 8_000],
+    [8_000, 16_000],
+    [8_000, 48_000],
+  ] as const) {
+    for (const toneHz of [300, 1_000, 3_400]) {
+      t.ok(Math.abs(level(fromHz, toHz, toneHz)) < 0.2, `${toneHz} Hz passes from ${fromHz} to ${toHz}`);
+    }
+    for (const toneHz of [4_700, 6_000, 7_500].filter((hz) => hz < fromHz / 2)) {
+      t.ok(level(fromHz, toHz, toneHz) < -50, `${toneHz} Hz does not pass from ${fromHz} to ${toHz}`);
+    }
+  }
+  const loud = new Resampler({ fromHz: 8_000, toHz: 48_000 }).resample(new Int16Array(800).fill(32_767));
+  t.ok(
+    Math.min(...loud.subarray(200)) > 30_000 && Math.max(...loud) === 32_767,
+    'what overshoots is clipped, not wrapped',
+  );
+  t.equal(new Resampler({ fromHz: 48_000, toHz: 8_000 }).resample(new Int16Array(0)).length, 0);
 });

@@ -6,7 +6,6 @@ import { opusCarriesFec } from '../src/codec/opus-packet.js';
 import { ManualClock } from '../src/core/clock.js';
 import { MediaSession, type SessionAgreement } from '../src/media/media-session.js';
 import { Mixer } from '../src/media/mixer.js';
-import { SendPipeline } from '../src/media/send-pipeline.js';
 import { ToneSource } from '../src/media/tone.js';
 import { parseRtcp } from '../src/rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket, writeRtp } from '../src/rtp/rtp-packet.js';
@@ -292,50 +291,6 @@ test('what a session refuses is counted by name, and never throws', async (t) =>
   t.equal(figures.concealed, 10);
   t.equal(figures.lost, 0);
   broken.close();
-});
-
-test('the sender gathers packet times on a 48 kHz clock; a change of format keeps sequence and SSRC', async (t) => {
-  for (const [packetTimeMs, ticks] of [
-    [10, 480],
-    [20, 960],
-    [60, 2_880],
-  ] as const) {
-    const packets: RtpPacket[] = [];
-    const sizes: number[] = [];
-    const pipeline = new SendPipeline({
-      rateHz: RATE_HZ,
-      ssrc: 5,
-      sequence: 0xffff,
-      timestamp: 0xffffffff,
-      send: (datagram) => {
-        const parsed = parseRtp(datagram);
-        if (parsed.ok) packets.push(parsed.packet);
-      },
-      encoderFailed: () => {},
-    });
-    const encoder = {
-      encode: (samples: Int16Array) => {
-        sizes.push(samples.length);
-        return Buffer.from([1]);
-      },
-      adjust: () => {},
-      free: () => {},
-    };
-    const push = (atMs: number) =>
-      pipeline.push({ samples: new Int16Array(SAMPLES), rateHz: RATE_HZ, capturedAtMs: atMs });
-    push(0);
-    t.same(packets, [], 'nothing before a format is agreed');
-    pipeline.use({ encoder, packetTimeMs, payloadType: 96 });
-    for (let i = 1; i <= 18; i++) push(i * FRAME_MS);
-    t.same(new Set(sizes), new Set([packetTimeMs * 16]));
-    t.equal(packets.length, Math.floor(180 / packetTimeMs));
-    t.match(packets[0], { marker: true, sequence: 0xffff, timestamp: 0xffffffff, payloadType: 96, ssrc: 5 });
-    t.match(packets[1], { marker: false, sequence: 0, timestamp: ticks - 1 });
-    pipeline.use({ encoder, packetTimeMs: 20, payloadType: 97 });
-    const next = packets.length;
-    for (let i = 19; i <= 20; i++) push(i * FRAME_MS);
-    t.match(packets[next], { payloadType: 97, sequence: (0xffff + next) & 0xffff });
-  }
 });
 
 test('tones have their cadence and pitch; the mixer sums with saturation', async (t) => {

@@ -2,7 +2,8 @@
 export interface AudioEncoder {
   /**
    * @param samples one packet's worth of mono PCM (`packetTimeMs` of it) at the encoder's rate
-   * @returns the packet's payload; valid until the next call
+   * @returns the packet's payload; valid until the next call. Empty where this packet time need not be sent: silence goes on, and
+   * the decoder conceals it (DTX)
    */
   encode(samples: Int16Array): Uint8Array;
   /** From the next packet on; the stream goes on without a click. A codec without such settings ignores it. */
@@ -38,7 +39,7 @@ export interface OpusEncoderSettings {
   /** Loss to arm the FEC for, 0 … 100 %. */
   readonly expectedLossPct: number;
   readonly packetTimeMs: 10 | 20 | 40 | 60;
-  /** In silence next to nothing is sent: an encoder gives packets of at most 2 bytes, which stay unsent (RFC 7587, 3.1.3). */
+  /** In silence `encode` gives nothing but a packet now and then, which says how the silence sounds (RFC 7587, 3.1.3). */
   readonly dtx?: boolean;
   /** `voice` leans towards the SILK layer; the encoder's own judgement where it is left out. */
   readonly signal?: 'voice';

@@ -104,6 +104,7 @@ export const configSchema = z.strictObject({
       inbandFec: z.boolean().default(true),
       expectedLossPct: z.int().min(0).max(100).default(5),
       packetTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]).default(20),
+      dtx: z.boolean().default(false).describe('in silence a packet now and then, which says how the silence sounds'),
       encoder: opusEncoder
         .default('auto')
         .describe(

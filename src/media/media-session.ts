@@ -14,7 +14,8 @@ import type { FrameSource } from './frame-source.js';
 import { MediaProtection, type SrtpKeys } from './media-protection.js';
 import { ReceivePipeline } from './receive-pipeline.js';
 import { RtcpReporter } from './rtcp-reporter.js';
-import { OPUS_CLOCK_HZ, SendPipeline } from './send-pipeline.js';
+import { SendPipeline } from './send-pipeline.js';
+import { clockRateHzOf, OPUS_CLOCK_HZ, SessionCodecs } from './session-codecs.js';
 
 /** Without a packet for so long the far end counts as silent; one that sends reports alone has up to 6.2 s between them. */
 const SILENT_AFTER_RTP_MS = 5_000;
@@ -87,6 +88,7 @@ export class MediaSession implements FrameSource {
   readonly #receiver: ReceivePipeline;
   readonly #reporter: RtcpReporter;
   readonly #protection: MediaProtection;
+  readonly #codecs: SessionCodecs;
   #agreement: SessionAgreement | null = null;
   #firstAudioAfterMs: number | null = null;
   #silentAtMs = 0;
@@ -98,6 +100,7 @@ export class MediaSession implements FrameSource {
     const { clock, random, ssrc, rateHz, listener } = options;
     this.#options = options;
     this.#openedMs = clock.nowMs();
+    this.#codecs = new SessionCodecs(options);
     this.#protection = new MediaProtection({ ssrc, refused: (fault) => this.refused.count(fault) });
     this.#sending = new SendStatistics({
       clockRateHz: OPUS_CLOCK_HZ,
@@ -114,6 +117,7 @@ export class MediaSession implements FrameSource {
         this.#sending.sent(timestamp, payloadBytes, clock.nowMs());
         this.#send('rtp', datagram);
       },
+      nowMs: () => clock.nowMs(),
       encoderFailed: () => this.refused.count('encoder-failed'),
     });
     this.#jitterBuffer = new FixedDelayJitterBuffer({ delayMs: options.playoutDelayMs, clockRateHz: OPUS_CLOCK_HZ });
@@ -166,6 +170,7 @@ export class MediaSession implements FrameSource {
     this.#agreement = agreement;
     const encodesAlike =
       before !== null &&
+      before.codec === agreement.codec &&
       before.sendPayloadType === agreement.sendPayloadType &&
       before.peerWantsFec === agreement.peerWantsFec &&
       before.packetTimeMs === agreement.packetTimeMs;
@@ -249,7 +254,7 @@ export class MediaSession implements FrameSource {
     this.#isClosed = true;
     this.#silenceTimer?.cancel();
     this.#reporter.close();
-    this.#options.encoder.free();
+    this.#codecs.free();
     this.#receiver.free();
   }
 
@@ -290,18 +295,20 @@ export class MediaSession implements FrameSource {
   }
 
   #useEncoder(agreement: SessionAgreement): void {
-    const { opus, encoder } = this.#options;
+    const { opus } = this.#options;
     const settings: OpusEncoderSettings = {
       ...opus,
       inbandFec: opus.inbandFec && agreement.peerWantsFec,
       packetTimeMs: shorter(opus.packetTimeMs, agreement.packetTimeMs),
     };
-    encoder.adjust(settings);
+    const clockRateHz = clockRateHzOf(agreement.codec);
     this.#sender.use({
-      encoder,
+      encoder: this.#codecs.encoder(agreement.codec, settings),
       packetTimeMs: settings.packetTimeMs,
       payloadType: agreement.sendPayloadType,
+      clockRateHz,
     });
+    this.#sending.useClock(clockRateHz);
   }
 
   #isAlive(silentAtMs: number): void {

@@ -1,17 +1,19 @@
 import { type AudioFrame, FRAME_MS, frameSamples, type RateHz } from '../audio/frame.js';
 import type { AudioEncoder } from '../codec/codec.js';
 import { writeRtp } from '../rtp/rtp-packet.js';
+import { EncodeTime } from './encode-time.js';
 
-/** The RTP clock of Opus, whatever the audio's rate (RFC 7587, 4.1). */
-export const OPUS_CLOCK_HZ = 48_000;
 /** A pause of the microphone longer than this shows in the timestamps; a shorter one is the card's jitter. */
 const GAP_MS = 60;
+const NOTHING = new Uint8Array(0);
 
 export interface SendFormat {
   /** Set to `packetTimeMs`; whoever made it frees it. */
   readonly encoder: AudioEncoder;
   readonly packetTimeMs: number;
   readonly payloadType: number;
+  /** Of the codec in RTP, whatever the audio's rate. */
+  readonly clockRateHz: number;
 }
 
 export interface SendPipelineOptions {
@@ -20,6 +22,8 @@ export interface SendPipelineOptions {
   /** The first packet's; random, as RFC 3550, 5.1 asks. */
   readonly sequence: number;
   readonly timestamp: number;
+  /** Monotonic, for how long encoding takes. */
+  nowMs(): number;
   /** Takes the datagram over. `timestamp` and `payloadBytes` are the packet's. */
   send(datagram: Uint8Array, timestamp: number, payloadBytes: number): void;
   /** The encoder threw; the packet's time passes unsent. */
@@ -31,9 +35,11 @@ export interface SendPipelineOptions {
  *
  * ```
  *   push(frame) ──▶ [ gather packetTimeMs ] ──▶ AudioEncoder ──▶ [ RTP header ] ──▶ send(datagram)
- *     10 ms            Int16Array, reused        payload           48 kHz clock,
+ *     10 ms            Int16Array, reused        payload           codec's clock,
  *                                                                  marker after a pause
  * ```
+ * Where the encoder gives nothing the timestamps go on and the sequence does not (DTX; RFC 7587, 3.1.3): the next packet begins a
+ * talk spurt. With a codec of another clock the timestamps go on from where they are, at its pace (RFC 7160, 4.1).
  */
 export class SendPipeline {
   readonly #options: SendPipelineOptions;
@@ -44,6 +50,7 @@ export class SendPipeline {
   #timestamp: number;
   #marker = true;
   #lastFrameMs = Number.NaN;
+  readonly #encodeTime = new EncodeTime();
 
   constructor(options: SendPipelineOptions) {
     this.#options = options;
@@ -55,11 +62,23 @@ export class SendPipeline {
     return this.#format?.packetTimeMs ?? null;
   }
 
-  /** Sends in this format from the next frame on; the sequence goes on. What was gathered is not sent. */
+  /** How long the encoder took for a packet: running mean, and worst of the last second or two, ms. */
+  get encodeMs(): { readonly mean: number; readonly worst: number } {
+    return this.#encodeTime.figures;
+  }
+
+  /** Sends in this format from the next packet on; the sequence goes on. */
   use(format: SendFormat): void {
-    this.#fill = 0;
+    const { rateHz } = this.#options;
+    const kept = this.#gathered.subarray(0, this.#fill);
+    this.#gathered = new Int16Array((frameSamples(rateHz) * format.packetTimeMs) / FRAME_MS);
+    if (kept.length < this.#gathered.length) {
+      this.#gathered.set(kept);
+    } else {
+      this.#skip((kept.length * 1000) / rateHz);
+      this.#fill = 0;
+    }
     this.#format = format;
-    this.#gathered = new Int16Array((frameSamples(this.#options.rateHz) * format.packetTimeMs) / FRAME_MS);
   }
 
   /** Frames of another rate are ignored. */
@@ -75,12 +94,10 @@ export class SendPipeline {
 
   #sendPacket(format: SendFormat): void {
     const timestamp = this.#timestamp;
-    this.#timestamp = (timestamp + (OPUS_CLOCK_HZ / 1000) * format.packetTimeMs) >>> 0;
-    let payload: Uint8Array;
-    try {
-      payload = format.encoder.encode(this.#gathered);
-    } catch (error) {
-      this.#options.encoderFailed(error);
+    this.#timestamp = (timestamp + (format.clockRateHz / 1000) * format.packetTimeMs) >>> 0;
+    const payload = this.#encode(format.encoder);
+    if (payload.length === 0) {
+      this.#marker = true;
       return;
     }
     const { payloadType } = format;
@@ -100,13 +117,32 @@ export class SendPipeline {
     this.#options.send(datagram, timestamp, payload.length);
   }
 
+  /** @returns nothing where there is nothing to send */
+  #encode(encoder: AudioEncoder): Uint8Array {
+    const { nowMs, encoderFailed } = this.#options;
+    const startedMs = nowMs();
+    try {
+      return encoder.encode(this.#gathered);
+    } catch (error) {
+      encoderFailed(error);
+      return NOTHING;
+    } finally {
+      this.#encodeTime.took(nowMs() - startedMs);
+    }
+  }
+
   /** After a pause (muted, the card gone) the timestamp says how long it was, and the marker that speech begins (RFC 3551, 4.1). */
   #accountForGap(capturedAtMs: number): void {
     const gapMs = capturedAtMs - this.#lastFrameMs - FRAME_MS;
     this.#lastFrameMs = capturedAtMs;
     if (!(gapMs > GAP_MS)) return;
     this.#fill = 0;
-    this.#timestamp = (this.#timestamp + Math.round(gapMs * (OPUS_CLOCK_HZ / 1000))) >>> 0;
+    this.#skip(gapMs);
     this.#marker = true;
+  }
+
+  /** Time that is not sent shows in the timestamps. */
+  #skip(ms: number): void {
+    this.#timestamp = (this.#timestamp + Math.round((ms * (this.#format?.clockRateHz ?? 0)) / 1000)) >>> 0;
   }
 }

@@ -6,7 +6,7 @@ const MOST_ROUND_TRIP_MS = 60_000;
 
 /** What was sent, for sender reports (RFC 3550, 6.4.1), and what the far end says of it. */
 export class SendStatistics {
-  readonly #clockRateHz: number;
+  #clockRateHz: number;
   /** Wall time less monotonic time, fixed at the start: NTP times don't jump when the wall clock is set. */
   readonly #wallOffsetMs: number;
   #packets = 0;
@@ -20,6 +20,11 @@ export class SendStatistics {
   constructor(options: { clockRateHz: number; nowMs: number; wallMs: number }) {
     this.#clockRateHz = options.clockRateHz;
     this.#wallOffsetMs = options.wallMs - options.nowMs;
+  }
+
+  /** Of the codec that is sent from now on; the timestamps go on from where they are (RFC 7160, 4.1). */
+  useClock(clockRateHz: number): void {
+    this.#clockRateHz = clockRateHz;
   }
 
   /** @param payloadBytes without header and padding */

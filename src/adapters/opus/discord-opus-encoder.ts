@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import type { RateHz } from '../../audio/frame.js';
 import type { AudioEncoder, OpusEncoderSettings } from '../../codec/codec.js';
-import { applySettings, checkPacketTime, encoderFreed, OPUS_APPLICATION_VOIP } from './opus-controls.js';
+import { applySettings, checkPacketTime, encoderFreed, OPUS_APPLICATION_VOIP, unlessDtx } from './opus-controls.js';
 
 /** The part of `@discordjs/opus` that is used; its own typings name a module of theirs, not the package's export. */
 interface NativeEncoder {
@@ -43,7 +43,7 @@ export class DiscordOpusEncoder implements AudioEncoder {
     if (this.#native === null) throw encoderFreed();
     // What libopus refuses, the binding would take for a length: only what libopus takes gets there.
     checkPacketTime(samples, this.#packetSamples);
-    return this.#native.encode(Buffer.from(samples.buffer, samples.byteOffset, samples.byteLength));
+    return unlessDtx(this.#native.encode(Buffer.from(samples.buffer, samples.byteOffset, samples.byteLength)));
   }
 
   free(): void {

@@ -13,6 +13,7 @@ import {
   MOST_CONCEAL_STEPS,
   MOST_PACKET_BYTES,
   payloadInvalid,
+  unlessDtx,
 } from './opus-controls.js';
 
 /** See native/opus.cc. Methods give what libopus returns: below zero is an error of its. */
@@ -70,7 +71,7 @@ export class NativeOpusEncoder implements AudioEncoder {
     const sizeBytes = this.#native.encode(samples, this.#packet);
     if (sizeBytes === OPUS_INVALID_STATE) throw encoderFreed();
     if (sizeBytes < 0) throw new AppError('encoder-failed', `libopus can't encode: ${opus.errorText(sizeBytes)}`);
-    return this.#packet.subarray(0, sizeBytes);
+    return unlessDtx(this.#packet.subarray(0, sizeBytes));
   }
 
   free(): void {

@@ -29,6 +29,15 @@ function whole(value: number, least: number, most: number): number {
   return Math.max(least, Math.min(most, Math.round(value)));
 }
 
+/** What libopus gives for a packet time that DTX leaves out is no longer (opus_encode in opus.h). */
+const MOST_DTX_BYTES = 2;
+const NOTHING = new Uint8Array(0);
+
+/** The packet, or nothing where DTX says that it need not be sent. */
+export function unlessDtx(packet: Uint8Array): Uint8Array {
+  return packet.length <= MOST_DTX_BYTES ? NOTHING : packet;
+}
+
 export const OPUS_APPLICATION_VOIP = 2048;
 
 /** The largest packet that one frame makes (RFC 6716, 3.2.1). */

@@ -2,7 +2,7 @@ import { createEncoder, isOpusError, type OpusEncoderHandle } from 'libopus-wasm
 import type { RateHz } from '../../audio/frame.js';
 import type { AudioEncoder, OpusEncoderSettings } from '../../codec/codec.js';
 import { AppError, errorText } from '../../core/errors.js';
-import { applySettings, checkPacketTime, encoderFreed, OPUS_APPLICATION_VOIP } from './opus-controls.js';
+import { applySettings, checkPacketTime, encoderFreed, OPUS_APPLICATION_VOIP, unlessDtx } from './opus-controls.js';
 
 /** Opus (RFC 6716) for speech, mono, by the WASM build of libopus 1.6 in `libopus-wasm`. */
 export class WasmOpusEncoder implements AudioEncoder {
@@ -39,7 +39,7 @@ export class WasmOpusEncoder implements AudioEncoder {
     if (this.#isFreed) throw encoderFreed();
     checkPacketTime(samples, this.#frame.frameSize);
     try {
-      return this.#opus.encode(samples, this.#frame);
+      return unlessDtx(this.#opus.encode(samples, this.#frame));
     } catch (error) {
       if (isOpusError(error)) throw new AppError('encoder-failed', `libopus can't encode: ${errorText(error)}`);
       throw error;
