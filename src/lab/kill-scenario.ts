@@ -1,22 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
-import { holdTone, longestSilenceMs, toneHeard } from './held-tone.js';
-import {
-  attempt,
-  inTime,
-  type ScenarioContext,
-  sleep,
-  startScenarioSite,
-  talk,
-  type Watches,
-  watchBoth,
-} from './scenario.js';
+import { duringCall, waitUntil, watching } from './held-call.js';
+import { attempt, inTime, type ScenarioContext, sleep, startScenarioSite, type Watches } from './scenario.js';
 import type { Site } from './site.js';
-import { STATIONS, type StationId } from './site-config.js';
+import { STATIONS } from './site-config.js';
 import { flowsAre } from './site-flows.js';
-import { DeviceRecorder } from './sound-device.js';
-import { LAB_RATE_HZ } from './speech.js';
 
 export interface KillResult {
   /** At one of its two ends the call was no longer answered when the process was back. */
@@ -54,7 +43,6 @@ const BACK_WITHIN_MS = 30_000;
 /** By then whoever believes that the call is over has said so. */
 const SETTLED_MS = 1_500;
 const CONTROL_MS = 5_000;
-const CALL_MOST_S = 75;
 
 const none: KillResult = { callEnded: null, silenceMs: null, backMs: null };
 
@@ -105,27 +93,6 @@ async function killInCall(site: Site, victim: Victim): Promise<KillResult> {
   return { ...heard, backMs };
 }
 
-/** What is heard and becomes of a call while this is done. The station `hangsUp` at the end of it: the other must hear of it. */
-async function duringCall(
-  site: Site,
-  hangsUp: StationId,
-  what: () => Promise<void>,
-): Promise<{ readonly callEnded: boolean; readonly silenceMs: number }> {
-  const { callId } = await watching(site, (watches) => talk(site, watches));
-  const ears: Ear[] = [];
-  try {
-    ears.push(await Ear.open(site, 'door', 'indoor'));
-    ears.push(await Ear.open(site, 'indoor', 'door'));
-    await what();
-    const silenceMs = Math.max(...ears.map((ear) => ear.silenceMs()));
-    const callEnded = !(await watching(site, (watches) => isTalking(watches, callId)));
-    return { callEnded, silenceMs };
-  } finally {
-    for (const ear of ears) await ear.close();
-    await watching(site, (watches) => hangUp(watches, hangsUp));
-  }
-}
-
 /** Resolves when the process is back. */
 async function kill(site: Site, victim: Victim): Promise<void> {
   const { id, process: name } = VICTIMS[victim];
@@ -159,76 +126,10 @@ function brokerPid(site: Site): number | undefined {
   return broker === undefined ? undefined : Number(broker);
 }
 
-/** A tone into the microphone of one station, recorded at the speaker of the other. */
-class Ear {
-  readonly #tone: { stop(): void };
-  readonly #recorder: DeviceRecorder;
-  #from = 0;
-
-  private constructor(tone: { stop(): void }, recorder: DeviceRecorder) {
-    this.#tone = tone;
-    this.#recorder = recorder;
-  }
-
-  /** Resolves when the tone is heard. */
-  static async open({ sound }: Site, from: StationId, to: StationId): Promise<Ear> {
-    const { env } = sound;
-    const device = sound.devices(to).loop;
-    const recording = { device, rateHz: LAB_RATE_HZ, clock: systemClock, env, mostSeconds: CALL_MOST_S };
-    const recorder = await DeviceRecorder.start(recording);
-    const ear = new Ear(holdTone({ device: sound.devices(from).feed, seconds: CALL_MOST_S, env }), recorder);
-    try {
-      ear.#from = await toneHeard(recorder);
-      return ear;
-    } catch (error) {
-      await ear.close();
-      throw error;
-    }
-  }
-
-  silenceMs(): number {
-    return longestSilenceMs(this.#recorder.soFar().subarray(this.#from), LAB_RATE_HZ);
-  }
-
-  async close(): Promise<void> {
-    this.#tone.stop();
-    await this.#recorder.stop();
-  }
-}
-
-/** Whether both ends say that this call goes on. */
-async function isTalking(watches: Watches, callId: string): Promise<boolean> {
-  const statuses = await Promise.all(STATIONS.map((id) => watches[id].client.call('station.status', {})));
-  return statuses.every(({ calls }) => calls.some((call) => call.callId === callId && call.state === 'answered'));
-}
-
 async function bothOnBroker(watches: Watches): Promise<void> {
   const areOn = async () => {
     const statuses = await Promise.all(STATIONS.map((id) => watches[id].client.call('station.status', {})));
     return statuses.every(({ broker }) => broker.connected);
   };
   await inTime(waitUntil(areOn), BACK_WITHIN_MS, 'both stations are on the broker');
-}
-
-async function hangUp(watches: Watches, id: StationId): Promise<void> {
-  const since = systemClock.nowMs();
-  const ended = Promise.all(STATIONS.map((one) => watches[one].callIs('ended', since)));
-  ended.catch(() => {});
-  await watches[id].client.call('call.hangUp', {});
-  await ended;
-}
-
-async function waitUntil(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await sleep(50);
-}
-
-/** Connections of its own, since a station that is killed takes those to it along. */
-async function watching<T>(site: Site, step: (watches: Watches) => Promise<T>): Promise<T> {
-  const watches = await watchBoth(site);
-  try {
-    return await step(watches);
-  } finally {
-    watches.door.close();
-    watches.indoor.close();
-  }
 }

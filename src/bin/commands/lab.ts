@@ -10,6 +10,7 @@ import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
+import { runUnplugScenario } from '../../lab/unplug-scenario.js';
 import { note, printJson } from './output.js';
 
 /** What every scenario of the lab says. */
@@ -57,6 +58,12 @@ export function addLabCommands(program: Command): void {
     .addHelpText('after', KILL_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runKillScenario));
   lab
+    .command('unplug')
+    .description("the door station's microphone and speaker are unplugged, and hang, in mid-call, and come back")
+    .option('--json', 'one JSON object on stdout, nothing else')
+    .addHelpText('after', UNPLUG_KEYS)
+    .action((options: { json?: boolean }) => runScenario(options, runUnplugScenario));
+  lab
     .command('door')
     .description('the station is killed, and hung, with the door open; openings are replayed')
     .option('--json', 'one JSON object on stdout, nothing else')
@@ -72,6 +79,17 @@ indoorFlows the other's; mosquitto is the broker. Each has
   backMs     from SIGKILL until the process was ready and both stations were on
              the broker
 controlSilenceMs is the same silence with nothing killed: this machine's own.`;
+
+const UNPLUG_KEYS = `
+mic and speaker are unplugged for three seconds; hung is the microphone, and
+hungSpeaker the speaker, that stays but does nothing until the station has said
+so. Each has
+  silenceMs        from the card's return until the far end, or the speaker, had
+                   sound again without a gap (at most 2000)
+  detectedAfterMs  until the station said that the card was down
+  outageMs         the whole silence
+  callEnded        whether the call was over, at either end
+controlSilenceMs is the longest silence with nothing unplugged: this machine's own.`;
 
 /** Set in a process that has been started in a network namespace of its own. */
 const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
