@@ -58,6 +58,8 @@ export interface CallResult {
     decoder: string;
     broker: string;
     gpio: string;
+    /** The suite that speech is encrypted with. */
+    srtp: string;
   } | null;
 }
 
@@ -223,6 +225,8 @@ async function partsOf({ door }: Watches): Promise<NonNullable<CallResult['engin
   const { engine, broker, gpio } = await door.client.call('station.status', {});
   if (engine === null || gpio === null)
     throw new AppError('station-incomplete', 'the door station lacks media or GPIO');
+  const srtp = engine.sessions[0]?.srtp ?? null;
+  if (srtp === null) throw new AppError('not-encrypted', 'speech travels as plain RTP');
   return {
     captureDevice: engine.capture.device,
     playbackDevice: engine.playback.device,
@@ -230,6 +234,7 @@ async function partsOf({ door }: Watches): Promise<NonNullable<CallResult['engin
     decoder: engine.codec.decoder,
     broker: `${broker.url}, MQTT ${broker.protocol ?? 'not connected'}`,
     gpio: `${gpio.driver}, ${gpio.chip} at ${gpio.base}`,
+    srtp,
   };
 }
 
