@@ -73,11 +73,12 @@ function packetsText({ sent, received, lost, late, concealed, fecDecoded }: Sess
   return `sent ${sent}, received ${received}, lost ${lost} (${lostPct.toFixed(1)} %), late ${late}, ${made}`;
 }
 
-function pathText({ path, remote, jitterMs, roundTripMs, playoutDelayMs }: SessionFigures): string {
+function pathText({ path, remote, srtp, jitterMs, roundTripMs, playoutDelayMs }: SessionFigures): string {
   const peer = remote === null ? 'nobody yet' : `${remote.address}:${remote.port}`;
   const way = path === 'mqtt' ? 'inside MQTT' : `UDP to ${peer}`;
   const roundTrip = roundTripMs === null ? '' : `, round trip ${roundTripMs.toFixed(0)} ms`;
-  return `${way}, jitter ${jitterMs.toFixed(1)} ms${roundTrip}, playout ${playoutDelayMs.toFixed(0)} ms`;
+  const secrecy = srtp === null ? ', not encrypted' : ', SRTP';
+  return `${way}${secrecy}, jitter ${jitterMs.toFixed(1)} ms${roundTrip}, playout ${playoutDelayMs.toFixed(0)} ms`;
 }
 
 function cardText(card: {
