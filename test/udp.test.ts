@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { test } from 'tap';
 import { SymmetricRemote } from '../src/adapters/udp/symmetric-remote.js';
+import { markAsVoice } from '../src/adapters/udp/traffic-class.js';
 import { type UdpPort, UdpPortRange } from '../src/adapters/udp/udp-port.js';
 import { ManualClock } from '../src/core/clock.js';
 import { Counters } from '../src/core/counters.js';
@@ -157,4 +159,47 @@ test('a stall of the process loses nothing', async (t) => {
   t.same(refused.all(), {});
   await port.close();
   near.socket.close();
+});
+
+/** Receives one datagram at an address, and prints its traffic class, which dgram can't tell. */
+const TRAFFIC_CLASS_OF_ONE = `
+import socket, sys
+six = ':' in sys.argv[1]
+s = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+if six: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+else: s.setsockopt(socket.IPPROTO_IP, 13, 1)  # IP_RECVTOS
+s.bind((sys.argv[1], 0))
+s.settimeout(10)
+print(s.getsockname()[1], flush=True)
+data = s.recvmsg(64, 64)[1][0][2]
+print(int.from_bytes(data[:4], sys.byteorder) if six else data[0])`;
+
+test('what is sent is marked Expedited Forwarding, by IPv4 and IPv6', async (t) => {
+  for (const address of [LOOPBACK, '::1']) {
+    const family = address === LOOPBACK ? 'IPv4' : 'IPv6';
+    const range = await someRange(20, address).catch(() => null);
+    if (range === null) {
+      t.comment(`this machine has no ${family}`);
+      continue;
+    }
+    const { port } = await openPort(new UdpPortRange(range));
+    const listener = spawn('python3', ['-c', TRAFFIC_CLASS_OF_ONE, address], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.teardown(() => listener.kill('SIGKILL'));
+    let said = '';
+    for await (const text of listener.stdout.setEncoding('utf8')) {
+      if (said === '') {
+        port.towards({ address, port: Number(text) });
+        port.send(Buffer.from('rtp'));
+      }
+      said += text;
+    }
+    t.equal(Number(said.trim().split('\n')[1]), 46 << 2, `${family}: the traffic class that came`);
+    await port.close();
+  }
+  const { port } = await openPort(new UdpPortRange(await someRange(20)));
+  const elsewhere = { address: port.local.address, port: (port.local.port % 65_535) + 1 };
+  await port.close();
+  t.equal(markAsVoice(port.local), 'ENOENT', 'a socket that is no more');
+  t.not(markAsVoice(elsewhere), null);
+  t.equal(markAsVoice({ address: 'no address', port: 1 }), 'EINVAL');
 });

@@ -231,6 +231,7 @@ export class Sessions {
     try {
       const port = await this.#ports.bind({
         clock,
+        logger: this.#options.logger,
         refused: media.refused,
         listener: {
           datagram: (datagram, arrivalMs) => {

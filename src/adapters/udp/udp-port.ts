@@ -3,8 +3,10 @@ import { isIPv6 } from 'node:net';
 import type { Clock } from '../../core/clock.js';
 import type { Counters } from '../../core/counters.js';
 import { AppError } from '../../core/errors.js';
+import type { Logger } from '../../core/logger.js';
 import type { PacketListener, PacketPath } from '../../rtp/packet-path.js';
 import { SymmetricRemote, type UdpAddress } from './symmetric-remote.js';
+import { markAsVoice } from './traffic-class.js';
 
 /**
  * The kernel counts about 1 KiB for a small packet: this holds some 250 of them, which is 5 s of 20 ms packets, so that a
@@ -22,6 +24,7 @@ export interface UdpPortOptions {
   readonly refused: Counters<string>;
   /** Asked by `SymmetricRemote` whether what comes from elsewhere is expected. */
   readonly listener: PacketListener;
+  readonly logger?: Logger;
 }
 
 /** The ports of one address that sessions take in turn: one that was just freed is taken last, as strays may still come to it. */
@@ -81,6 +84,8 @@ export class UdpPort implements PacketPath {
     this.#listener = options.listener;
     socket.on('message', (datagram, from) => this.#message(datagram, from));
     socket.on('error', this.#sent);
+    const unmarked = markAsVoice(local);
+    if (unmarked !== null) options.logger?.debug({ ...local, why: unmarked }, 'what is sent has no traffic class');
   }
 
   /** Where packets go; null until `towards`. */
