@@ -63,6 +63,13 @@ function removeLeftovers(): void {
   }
 }
 
+const CLEAN = ['env', '-i', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C.UTF-8', 'SYSTEMD_PAGER='];
+const NODE = '/opt/entryphone/.toolchain/bin/node';
+const FETCH = `
+  fetch(process.argv[1], { signal: AbortSignal.timeout(2000) })
+    .then(async (answer) => { console.log(await answer.text()); process.exit(answer.ok ? 0 : 1); })
+    .catch(() => process.exit(1));
+`;
 const OPEN_SOCKET = `
   require('node:net').connect(process.argv[1])
     .on('connect', () => { console.log('open'); process.exit(); })
@@ -123,9 +130,10 @@ export class Machine {
 
   /** Runs a command in the machine, as its root. @returns what it wrote; its exit code beside */
   run(...command: string[]): { readonly status: number | null; readonly text: string } {
+    // Nothing of this environment: tap's NODE_OPTIONS, for one, name files that aren't there.
     const { status, stdout, stderr } = spawnSync(
       'nsenter',
-      [`--target=${this.#pid}`, '--mount', '--uts', '--ipc', '--net', '--pid', '--', ...command],
+      [`--target=${this.#pid}`, '--mount', '--uts', '--ipc', '--net', '--pid', '--', ...CLEAN, ...command],
       { encoding: 'utf8', timeout: 30_000 },
     );
     return { status, text: `${stdout}${stderr}`.trim() };
@@ -142,8 +150,13 @@ export class Machine {
       `--regid=${ids('Gid')[0]}`,
       groups === '' ? '--clear-groups' : `--groups=${groups}`,
     ];
-    const node = '/opt/entryphone/.toolchain/bin/node';
-    return this.run('setpriv', ...who, '--', node, '-e', OPEN_SOCKET, path).text;
+    return this.run('setpriv', ...who, '--', NODE, '-e', OPEN_SOCKET, path).text;
+  }
+
+  /** A page of an HTTP server of the machine. @returns its text; undefined where it doesn't answer with 200 */
+  page(url: string): string | undefined {
+    const { status, text } = this.run(NODE, '-e', FETCH, url);
+    return status === 0 ? text : undefined;
   }
 
   /** A file of the running machine, seen from here: sockets too. */
