@@ -9,6 +9,7 @@ import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
+import { runPathScenario } from '../../lab/path-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
 import { runUnplugScenario } from '../../lab/unplug-scenario.js';
 import { note, printJson } from './output.js';
@@ -64,6 +65,14 @@ export function addLabCommands(program: Command): void {
     .addHelpText('after', UNPLUG_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runUnplugScenario));
   lab
+    .command('path')
+    .description('UDP is cut in mid-call, and restored: the call moves to MQTT and back')
+    .option('--json', 'one JSON object on stdout, nothing else')
+    .addHelpText('after', PATH_KEYS)
+    .action((options: { json?: boolean }) =>
+      process.env[INSIDE] === undefined ? againWithoutOutside() : runScenario(options, runPathScenario),
+    );
+  lab
     .command('door')
     .description('the station is killed, and hung, with the door open; openings are replayed')
     .option('--json', 'one JSON object on stdout, nothing else')
@@ -90,6 +99,15 @@ so. Each has
   outageMs         the whole silence
   callEnded        whether the call was over, at either end
 controlSilenceMs is the longest silence with nothing unplugged: this machine's own.`;
+
+const PATH_KEYS = `
+migrations has two entries, to MQTT and back, each with
+  from, to   the paths
+  silenceMs  the longest silence of a tone that is held both ways, at the speaker,
+             from the change of the network on (at most 2000)
+  movedMs    from the change until what both ends sent took the other path
+callEnded and ssrcKept say whether it was the same call, of the same sources;
+controlSilenceMs is the same silence with nothing cut: this machine's own.`;
 
 /** Set in a process that has been started in a network namespace of its own. */
 const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
