@@ -9,6 +9,7 @@ import { measureCpu } from './cpu.js';
 import { measureForwarding } from './forwarding.js';
 import { measureMemory } from './memory.js';
 import { measureMouthToEar } from './mouth-to-ear.js';
+import { measureOpusCost } from './opus-cost.js';
 import { measurePacing } from './pacing.js';
 import { type Run, summary, tablesOf } from './report.js';
 
@@ -29,7 +30,7 @@ const { values } = parseArgs({
   },
 });
 
-const SECTIONS = ['cpu', 'mouth-to-ear', 'forwarding', 'pacing', 'memory'] as const;
+const SECTIONS = ['cpu', 'mouth-to-ear', 'forwarding', 'pacing', 'memory', 'opus'] as const;
 type Section = (typeof SECTIONS)[number];
 
 try {
@@ -63,12 +64,14 @@ async function measure(seconds: number, sections: readonly Section[]): Promise<R
     const forwarding = await asked('forwarding', () => measureForwarding({ dir, seconds: FORWARDING_S }));
     const pacing = await asked('pacing', () => measurePacing({ dir, seconds: PACING_S }));
     const memory = await asked('memory', () => measureMemory({ dir, log: note }));
+    const opus = await asked('opus', async () => measureOpusCost((await labSpeech(SPEECH_S)).human));
     return {
       ...(cpu && { cpu }),
       ...(mouthToEarMs && { mouthToEarMs }),
       ...(forwarding && { forwarding }),
       ...(pacing && { pacing }),
       ...(memory && { memory }),
+      ...(opus && { opusEngines: opus }),
     };
   } finally {
     rmSync(dir, { recursive: true, force: true });

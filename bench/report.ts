@@ -4,6 +4,7 @@ import type { CpuFigures } from './cpu.js';
 import type { Forwarding } from './forwarding.js';
 import type { Memory } from './memory.js';
 import type { DelayFigures } from './mouth-to-ear.js';
+import type { OpusCost } from './opus-cost.js';
 import type { Pacing } from './pacing.js';
 
 /** What one run measured: all sections, or those that were asked for. */
@@ -13,6 +14,7 @@ export interface Run {
   readonly forwarding?: Forwarding;
   readonly pacing?: Pacing;
   readonly memory?: Memory;
+  readonly opusEngines?: readonly OpusCost[];
 }
 
 /** Medians of every figure over the runs, rounded to what they are good for. */
@@ -26,7 +28,7 @@ export function summary(results: readonly Run[]) {
 
 /** Tables for people, one a section. */
 export function tablesOf(outcome: ReturnType<typeof summary>, playoutDelayMs: number): string {
-  const { cpu, mouthToEarMs, forwarding, pacing, memory } = outcome;
+  const { cpu, mouthToEarMs, forwarding, pacing, memory, opusEngines } = outcome;
   const tables: string[] = [];
   const add = (head: string[], rows: (string | number)[][]): void => {
     const table = new Table({ head, style: { head: [], border: [] } });
@@ -69,6 +71,17 @@ export function tablesOf(outcome: ReturnType<typeof summary>, playoutDelayMs: nu
     add(
       ['memory in a call, MiB', 'resident (RSS)', 'shared parts divided (PSS)'],
       [...processes.map((one) => [one.process, one.rssMb, one.pssMb]), [`together (aim: ${mostRssMb})`, rssMb, pssMb]],
+    );
+  }
+  if (opusEngines !== undefined) {
+    const rows = (what: 'encodeUs' | 'decodeUs') =>
+      Object.keys(opusEngines[0]?.[what] ?? {}).map((name) => [
+        `${what === 'encodeUs' ? 'encode' : 'decode'} ${name}`,
+        ...opusEngines.map((engine) => engine[what]?.[name] ?? ''),
+      ]);
+    add(
+      ['Opus, CPU µs for 20 ms', ...opusEngines.map(({ engine }) => engine)],
+      [...rows('encodeUs'), ...rows('decodeUs')],
     );
   }
   return tables.join('');
