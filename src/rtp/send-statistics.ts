@@ -3,6 +3,7 @@ import type { ReportBlock, SenderReport } from './rtcp.js';
 
 /** A report older than this tells nothing of the round trip; nor does one from the future. */
 const MOST_ROUND_TRIP_MS = 60_000;
+const MOST_JITTER_MS = 5_000;
 
 /** What was sent, for sender reports (RFC 3550, 6.4.1), and what the far end says of it. */
 export class SendStatistics {
@@ -67,8 +68,9 @@ export class SendStatistics {
 
   /** The far end's report on our stream; the round trip is what 6.4.1 computes, where it had a sender report of ours. */
   reported(block: ReportBlock, nowMs: number): void {
-    this.#remoteLost = block.cumulativeLost;
-    this.#remoteJitterMs = (block.jitter / this.#clockRateHz) * 1000;
+    // It is what somebody claims: no more is lost than was sent.
+    this.#remoteLost = Math.max(-this.#packets, Math.min(this.#packets, block.cumulativeLost));
+    this.#remoteJitterMs = Math.min(MOST_JITTER_MS, (block.jitter / this.#clockRateHz) * 1000);
     if (block.lastSenderReport === 0) return;
     const ticks = (middleOfNtp(this.#ntp(nowMs)) - block.lastSenderReport - block.delaySinceLastSenderReport) | 0;
     const roundTripMs = (ticks * 1000) / 65_536;
