@@ -69,6 +69,12 @@ test('the link itself refuses what can not be sent', async (t) => {
   const { link } = await site.connected('door');
   t.equal(await codeOf(link.publish(message('a/+/b', 'x'))), 'bad-topic');
   t.equal(await codeOf(link.publish(message(up('door', 'evt/x'), 'x'.repeat(65_537)))), 'too-large');
+  const mustBeHeard = { ...message(up('door', 'evt/x'), 'is anybody there?'), mustBeHeard: true };
+  t.equal(await codeOf(link.publish(mustBeHeard)), 'unheard');
+  t.equal(await codeOf(link.publish(message(up('door', 'evt/x'), 'never mind'))), 'done');
+  const { link: listener } = await site.connected('switchboard', EVERYTHING, { clientId: 'listener' });
+  t.equal(await codeOf(link.publish(mustBeHeard)), 'done');
+  await listener.close();
   await link.close();
   t.equal(await codeOf(link.publish(message(up('door', 'evt/x'), 'x'))), 'link-closed');
   t.ok(matchesFilter('a/+/c/#', 'a/b/c/d/e') && matchesFilter('a/#', 'a') && matchesFilter('a/b', 'a/b'));

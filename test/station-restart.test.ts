@@ -4,11 +4,15 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
+import type { Publication } from '../src/adapters/mqtt/mqtt-link.js';
 import { connectRpc } from '../src/adapters/sockets/rpc.js';
 import { placeCall, resumeCall, transition } from '../src/call/call.js';
+import { ManualClock } from '../src/core/clock.js';
+import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
 import { type CallView, stationNotifications, stationRequests } from '../src/protocol/station-api.js';
 import { CallJournal, keep, takeUp } from '../src/station/call-journal.js';
+import { Signalling } from '../src/station/signalling.js';
 import { describedAt } from './support/descriptions.js';
 import { Site, until } from './support/site.js';
 import { EngineDouble } from './support/station-doubles.js';
@@ -63,6 +67,43 @@ class KillableStation {
     return join(this.dir, 'state/call.json');
   }
 }
+
+test('what the switchboard is not there for yet is said again, in its order, as long as it is worth it', async (t) => {
+  const clock = new ManualClock();
+  const heard: string[] = [];
+  let isThere = false;
+  const link = {
+    publish: async ({ body }: Publication) => {
+      if (!isThere) throw new AppError('unheard', 'nobody listens');
+      heard.push(JSON.parse(String(body)).type);
+    },
+  };
+  const signalling = new Signalling({ link, site: 'home', station: 'door', clock });
+  const passed = async (ms: number) => {
+    for (let i = 0; i < ms / 50; i++) {
+      clock.advance(50);
+      await new Promise(setImmediate);
+    }
+  };
+  const invite = signalling.send('call-0001', 'panel', { type: 'invite', fromName: 'Door', sdp: 'v=0', ringMs: 1_000 });
+  const outcome = invite.then(
+    () => 'sent',
+    (error: AppError) => error.code,
+  );
+  await passed(2_000);
+  t.equal(await outcome, 'unheard', 'a press fails fast');
+
+  const sent = [signalling.send('call-0002', 'panel', { type: 'update', sdp: 'v=0' })];
+  await passed(1_000);
+  sent.push(signalling.send('call-0002', 'panel', { type: 'bye', reason: 'hung-up' }));
+  await passed(1_000);
+  t.same(heard, []);
+  isThere = true;
+  await passed(200);
+  await Promise.all(sent);
+  t.same(heard, ['update', 'bye']);
+  await signalling.settled();
+});
 
 test('a station is killed in mid-call: the call goes on, unless it is over', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'ep-restart-'));

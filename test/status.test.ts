@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
+import { statusTable } from '../src/bin/commands/status-table.js';
 import { Site } from './support/site.js';
 import { configFile, Post } from './support/station-post.js';
 
@@ -55,6 +56,12 @@ test('status --watch shows a station each second, without it too, until Ctrl-C',
   t.match(refused.text, '--watch has no --json');
   const shown = status(t, runtimeDir);
   t.equal(await shown.code(), 0);
+  const asJson = status(t, runtimeDir, '--json');
+  t.equal(await asJson.code(), 0);
+  const [one] = JSON.parse(asJson.text).stations ?? [];
+  const siteHost = { broker: { running: true, fault: null }, elsewhere: false, calls: 1, routed: 7, refused: {} };
+  t.match(statusTable({ ...one, siteHost }), /its broker runs.*, calls 1, [\s\S]*other sites can't be reached/);
+  t.match(statusTable({ ...one, siteHost: { ...siteHost, elsewhere: true } }), 'other sites can be called');
   t.match(shown.text, new RegExp(`station ${process.pid}, \\d+ MiB`));
 
   const watch = status(t, runtimeDir, '--watch');

@@ -108,7 +108,7 @@ export class Station {
       ...common,
     });
     this.#events = new OutboxSender({ outbox: this.#outbox, link: this.#link, site, station, ...common });
-    this.#signalling = new Signalling({ link: this.#link, site, station });
+    this.#signalling = new Signalling({ link: this.#link, site, station, clock });
     this.#watch = new PeerWatch({ clock, onLost: () => this.#calls.happened({ on: 'peer-lost' }) });
     this.#engine = new EngineClient({
       path: join(config.run, 'media.sock'),

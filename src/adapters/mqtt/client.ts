@@ -1,10 +1,11 @@
 import { createHmac } from 'node:crypto';
-import type { IClientOptions, MqttClient } from 'mqtt';
+import type { IClientOptions, MqttClient, Packet } from 'mqtt';
 import type { Clock } from '../../core/clock.js';
 
 /** Of a message's body, whichever way it goes. */
 export const MOST_BODY_BYTES = 65_536;
 const KEEPALIVE_S = 10;
+const NO_MATCHING_SUBSCRIBERS = 0x10;
 
 /** What a connection of ours is made with, beside the address. */
 export interface ClientIdentity {
@@ -58,4 +59,9 @@ export function endClient(client: MqttClient, clock: Clock): Promise<void> {
     const force = clock.after(300, done);
     client.end(!client.connected, {}, done);
   });
+}
+
+/** The message that this packet acknowledges and says nobody has heard (MQTT 5, 3.4.2.1); null for any other packet. */
+export function unheardIdOf(packet: Packet): number | null {
+  return packet.cmd === 'puback' && packet.reasonCode === NO_MATCHING_SUBSCRIBERS ? (packet.messageId ?? null) : null;
 }

@@ -4,7 +4,7 @@ import type { Clock, Timer } from '../../core/clock.js';
 import { Counters } from '../../core/counters.js';
 import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
-import { type ClientIdentity, clientOptions, endClient, MOST_BODY_BYTES, ownClientId } from './client.js';
+import { type ClientIdentity, clientOptions, endClient, MOST_BODY_BYTES, ownClientId, unheardIdOf } from './client.js';
 import { isProtocolRefusal, linkFault } from './link-fault.js';
 import { RoundTrip } from './round-trip.js';
 import { type SendPriority, SendQueue, type Waiting } from './send-queue.js';
@@ -39,6 +39,8 @@ export interface Publication {
   readonly priority: SendPriority;
   /** Not sent later than so many seconds from now; the broker keeps to the rest of it (MQTT 5, 3.3.2.3.3). */
   readonly expiryS?: number;
+  /** It is an error (`unheard`) if nobody subscribes to the topic, as far as the broker says so (MQTT 5, 3.4.2.1). QoS 1. */
+  readonly mustBeHeard?: boolean;
 }
 
 export interface MqttLinkOptions extends ClientIdentity {
@@ -62,6 +64,7 @@ interface Outgoing extends Waiting {
   readonly body: Buffer;
   readonly retained: boolean;
   readonly qos: 0 | 1;
+  readonly mustBeHeard: boolean;
   readonly resolve: () => void;
   readonly reject: (error: AppError) => void;
 }
@@ -103,6 +106,7 @@ export class MqttLink {
   #tryNext: 4 | 5 = 5;
   #upSinceMs = Infinity;
   #sending = false;
+  #unheardId: number | null = null;
 
   constructor(options: MqttLinkOptions) {
     this.#options = options;
@@ -144,8 +148,8 @@ export class MqttLink {
 
   /**
    * Resolves when the broker has acknowledged (QoS 1) or the socket has taken it (QoS 0).
-   * @throws AppError `queue-full`, `expired`, `link-closed`, `not-authorised`, `broker-refused`, `too-large`, `bad-topic`
-   * (as a rejection)
+   * @throws AppError `queue-full`, `expired`, `unheard`, `link-closed`, `not-authorised`, `broker-refused`, `too-large`,
+   * `bad-topic` (as a rejection)
    */
   publish(publication: Publication): Promise<void> {
     const body = Buffer.from(publication.body as Uint8Array);
@@ -166,6 +170,7 @@ export class MqttLink {
         sizeBytes: body.byteLength + publication.topic.length,
         retained: publication.retained ?? false,
         qos: publication.qos,
+        mustBeHeard: publication.mustBeHeard ?? false,
         priority: publication.priority,
         queuedAtMs: nowMs,
         expiresAtMs: publication.expiryS === undefined ? Infinity : nowMs + publication.expiryS * 1_000,
@@ -246,6 +251,10 @@ export class MqttLink {
       );
     });
     client.on('message', (topic, body, packet) => this.#received(topic, body, packet));
+    // The client's own word of an acknowledgement leaves its reason out; this comes just before it.
+    client.on('packetreceive', (packet) => {
+      this.#unheardId = unheardIdOf(packet);
+    });
     client.on('close', () => {
       if (this.#client !== client) return;
       this.#client = null;
@@ -339,8 +348,8 @@ export class MqttLink {
       const expiry = Number.isFinite(item.expiresAtMs)
         ? { properties: { messageExpiryInterval: Math.ceil((item.expiresAtMs - nowMs) / 1_000) } }
         : {};
-      client.publish(item.topic, item.body, { qos: item.qos, retain: item.retained, ...expiry }, (error) => {
-        if (this.#client === client) this.#settle(item, error);
+      client.publish(item.topic, item.body, { qos: item.qos, retain: item.retained, ...expiry }, (error, packet) => {
+        if (this.#client === client) this.#settle(item, error, packet?.messageId);
       });
     }
     process.nextTick(() => client.stream.uncork());
@@ -348,11 +357,13 @@ export class MqttLink {
   }
 
   /** An error without a reason code is the connection's end: `#lost` follows and puts the message back. */
-  #settle(item: Outgoing, error: Error | undefined): void {
+  #settle(item: Outgoing, error: Error | undefined, messageId: number | undefined): void {
     const code = (error as { code?: unknown } | undefined)?.code;
     if (error && typeof code !== 'number') return;
     if (!this.#inFlight.delete(item)) return;
     if (error) item.reject(linkFault(error, this.#broker));
+    else if (item.mustBeHeard && messageId === this.#unheardId)
+      item.reject(new AppError('unheard', `Nobody listens to ${item.topic}`));
     else item.resolve();
     if (!this.#sending) this.#pump();
   }

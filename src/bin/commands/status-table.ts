@@ -38,6 +38,7 @@ export function statusTable(status: StationStatus): string {
     table.push([`button ${button.name}`, button.working ? button.action : bad(button.fault ?? 'not working')]);
   }
   if (door.fitted) table.push(['door', `${door.open ? bad('OPEN') : 'shut'}, opened ${door.openings} times`]);
+  if (status.siteHost !== null) table.push(['site', siteText(status.siteHost)]);
   if (status.flows !== null) table.push(['flows', flowsText(status.flows)]);
   for (const call of calls) table.push([`call ${call.direction}`, `${call.state}, ${call.peerName || call.peer}`]);
   if (calls.length === 0) table.push(['call', 'none']);
@@ -47,6 +48,12 @@ export function statusTable(status: StationStatus): string {
   const refused = Object.entries({ ...status.refused, ...door.refused });
   if (refused.length > 0) table.push(['refused', refused.map(([name, count]) => `${name} ${count}`).join(', ')]);
   return table.toString();
+}
+
+function siteText({ broker, elsewhere, calls, routed }: NonNullable<StationStatus['siteHost']>): string {
+  const runs = broker.running ? good('its broker runs') : bad(broker.fault ?? 'its broker does not run');
+  const way = elsewhere ? good('other sites can be called') : bad("other sites can't be reached");
+  return `${runs}, calls ${calls}, messages routed ${routed}${elsewhere === null ? '' : `\n${way}`}`;
 }
 
 function flowsText({ state, fault, url, isSafeMode }: NonNullable<StationStatus['flows']>): string {
