@@ -15,7 +15,6 @@ export interface MediaEndOptions {
   readonly device: string;
   readonly localPort: number;
   readonly remotePort: number;
-  readonly playoutDelayMs: number;
   readonly opus: OpusEncoderSettings;
   /** Of the microphone; `auto` where it is left out. */
   readonly driver?: MicrophoneDriver;

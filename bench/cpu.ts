@@ -20,7 +20,7 @@ export interface CpuOptions {
   readonly speech: Int16Array;
   readonly seconds: number;
   readonly opus: OpusEncoderSettings;
-  readonly playoutDelayMs: number;
+  readonly gstreamerDelayMs: number;
   readonly lossPct: number;
   readonly seed: number;
 }
@@ -36,7 +36,7 @@ const TAIL_S = 1;
  *                 └─ GStreamer ─ relay ── GStreamer ─ speaker
  */
 export async function measureCpu(options: CpuOptions): Promise<{ sender: CpuFigures; receiver: CpuFigures }> {
-  const { sound, env, seconds, opus, playoutDelayMs } = options;
+  const { sound, env, seconds, opus, gstreamerDelayMs } = options;
   const [oursFrom = 0, oursTo = 0, theirsFrom = 0, theirsTo = 0] = await freePorts(4);
   const relays: ImpairmentRelay[] = [];
   const running: Measured[] = [];
@@ -60,7 +60,7 @@ export async function measureCpu(options: CpuOptions): Promise<{ sender: CpuFigu
       running.push(started);
       return started;
     };
-    const ours = { playoutDelayMs, opus };
+    const ours = { opus };
     const receiver: MediaEndOptions = {
       ...ours,
       role: 'receiver',
@@ -79,7 +79,7 @@ export async function measureCpu(options: CpuOptions): Promise<{ sender: CpuFigu
     const theirsReceiver = await start(
       Measured.gstreamer(
         "GStreamer's receiver",
-        gstreamerReceiver(theirsTo, sound.devices('yardstick').speaker, playoutDelayMs),
+        gstreamerReceiver(theirsTo, sound.devices('yardstick').speaker, gstreamerDelayMs),
         env,
       ),
     );

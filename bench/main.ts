@@ -14,7 +14,8 @@ import { measurePacing } from './pacing.js';
 import { type Run, summary, tablesOf } from './report.js';
 
 const OPUS = { bitrateBps: 24_000, complexity: 10, inbandFec: true, expectedLossPct: 5, packetTimeMs: 20 } as const;
-const PLAYOUT_DELAY_MS = 40;
+/** What GStreamer's jitter buffer is told to hold back, in ms. */
+const GSTREAMER_DELAY_MS = 40;
 const LOSS_PCT = 5;
 const SEED = 2_026;
 const SPEECH_S = 20;
@@ -58,7 +59,9 @@ async function measure(seconds: number, sections: readonly Section[]): Promise<R
   };
   try {
     const cpu = await asked('cpu', () =>
-      withSound(dir, (common) => measureCpu({ ...common, seconds, lossPct: LOSS_PCT, seed: SEED })),
+      withSound(dir, (common) =>
+        measureCpu({ ...common, seconds, lossPct: LOSS_PCT, seed: SEED, gstreamerDelayMs: GSTREAMER_DELAY_MS }),
+      ),
     );
     const mouthToEarMs = await asked('mouth-to-ear', () => withSound(dir, measureMouthToEar));
     const forwarding = await asked('forwarding', () => measureForwarding({ dir, seconds: FORWARDING_S }));
@@ -87,7 +90,7 @@ async function withSound<T>(
   const sound = await startVirtualSound({ dir: join(dir, 'sound'), stations: ['ours', 'yardstick'] });
   try {
     const env = { ...process.env, ...sound.env };
-    return await measured({ sound, env, opus: OPUS, playoutDelayMs: PLAYOUT_DELAY_MS, speech: human, other });
+    return await measured({ sound, env, opus: OPUS, speech: human, other });
   } finally {
     await sound.stop();
   }
@@ -96,7 +99,7 @@ async function withSound<T>(
 function report(results: readonly Run[], seconds: number): void {
   const figures = summary(results);
   if (!values.json) {
-    process.stdout.write(tablesOf(figures, PLAYOUT_DELAY_MS));
+    process.stdout.write(tablesOf(figures));
     return;
   }
   const outcome = {
@@ -105,7 +108,7 @@ function report(results: readonly Run[], seconds: number): void {
     opus: OPUS,
     rateHz: 48_000,
     receiverLossPct: LOSS_PCT,
-    playoutDelayMs: PLAYOUT_DELAY_MS,
+    gstreamerDelayMs: GSTREAMER_DELAY_MS,
     ...figures,
   };
   process.stdout.write(`${JSON.stringify(outcome)}\n`);

@@ -40,7 +40,7 @@ const session = new MediaSession({
   opus: options.opus,
   encoder: await parts.encoder({ rateHz: RATE_HZ, settings: options.opus }),
   decoder: await parts.decoder({ rateHz: RATE_HZ }),
-  playoutDelayMs: options.playoutDelayMs,
+  playout: { leastMs: 0, mostMs: 300 },
   listener: { send: (datagram) => port.send(datagram), heard: () => {}, silent: () => {} },
 });
 const range = new UdpPortRange({ address: '127.0.0.1', from: options.localPort, to: options.localPort });

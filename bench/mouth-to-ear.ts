@@ -23,14 +23,13 @@ export async function measureMouthToEar(options: {
   readonly speech: Int16Array;
   readonly other: Int16Array;
   readonly opus: OpusEncoderSettings;
-  readonly playoutDelayMs: number;
 }): Promise<{ ours: DelayFigures; bare: DelayFigures }> {
-  const { sound, env, speech, opus, playoutDelayMs } = options;
+  const { sound, env, speech, opus } = options;
   const [from = 0, to = 0] = await freePorts(2);
   const { microphone, speaker, feed } = sound.devices('ours');
   const running: Measured[] = [];
   const recorders: DeviceRecorder[] = [];
-  const ours = { opus, playoutDelayMs };
+  const ours = { opus };
   const receiver: MediaEndOptions = { ...ours, role: 'receiver', device: speaker, localPort: to, remotePort: from };
   const sender: MediaEndOptions = { ...ours, role: 'sender', device: microphone, localPort: from, remotePort: to };
   const bare: BareChainOptions = { microphone, speaker: sound.devices('yardstick').speaker, opus };

@@ -57,7 +57,11 @@ interface Party {
   readonly events: string[];
 }
 
-async function party(clock: ManualClock, seed: number, out: { path: Path; to: () => Party }): Promise<Party> {
+async function party(
+  clock: ManualClock,
+  seed: number,
+  out: { path: Path; to: () => Party; leastMs?: number },
+): Promise<Party> {
   const sent: Uint8Array[] = [];
   const events: string[] = [];
   let index = 0;
@@ -71,7 +75,7 @@ async function party(clock: ManualClock, seed: number, out: { path: Path; to: ()
     opus,
     encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings: opus }),
     decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
-    playoutDelayMs: 40,
+    playout: { leastMs: out.leastMs ?? 0, mostMs: 300 },
     listener: {
       send: (datagram) => {
         sent.push(datagram);
@@ -88,7 +92,8 @@ async function party(clock: ManualClock, seed: number, out: { path: Path; to: ()
 }
 
 /** A call of two parties on a clock of its own; `b` hears `a` through `path`. */
-async function call(options: { path: Path; peerWantsFec?: boolean }) {
+async function call(options: { path: Path; peerWantsFec?: boolean; leastMs?: number }) {
+  const { leastMs = 0 } = options;
   const clock = new ManualClock();
   const both: Party[] = [];
   const other = (index: number) => () => {
@@ -96,8 +101,8 @@ async function call(options: { path: Path; peerWantsFec?: boolean }) {
     if (found === undefined) throw new Error('not yet');
     return found;
   };
-  const a = await party(clock, 11, { path: options.path, to: other(1) });
-  const b = await party(clock, 12, { path: clean, to: other(0) });
+  const a = await party(clock, 11, { path: options.path, to: other(1), leastMs });
+  const b = await party(clock, 12, { path: clean, to: other(0), leastMs });
   both.push(a, b);
   for (const { session } of both) session.start({ ...agreement, peerWantsFec: options.peerWantsFec ?? true });
   const speech = voice(1);
@@ -129,10 +134,11 @@ const breakEveryTenth: Path = (index, datagram) => {
 };
 
 test('a lost packet is made good from the next one, and heard better than concealed', async (t) => {
+  // At one delay, so that the two can be laid over one another.
   /** Energy of what differs from a call without loss, against the energy of that call. */
   const damage = async (peerWantsFec: boolean) => {
-    const whole = await call({ path: clean, peerWantsFec });
-    const lossy = await call({ path: loseEveryTenth, peerWantsFec });
+    const whole = await call({ path: clean, peerWantsFec, leastMs: 40 });
+    const lossy = await call({ path: loseEveryTenth, peerWantsFec, leastMs: 40 });
     const [wanted, got] = [whole.run(8_000), lossy.run(8_000)];
     const figures = lossy.b.session.figures();
     t.match(figures, { lost: 40, late: 0, duplicate: 0, refused: {} });

@@ -114,8 +114,13 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   playout: z
-    .strictObject({ delayMs: z.int().min(0).max(1000).default(40).describe('what the jitter buffer holds back') })
-    .prefault({}),
+    .strictObject({
+      leastMs: z.int().min(0).max(500).default(0),
+      mostMs: z.int().min(0).max(1000).default(300),
+    })
+    .refine(({ leastMs, mostMs }) => leastMs <= mostMs, 'leastMs must not be above mostMs')
+    .prefault({})
+    .describe('bounds of what packets wait for late ones; within them it follows what the network does'),
   rtp: rtpSchema.describe('RTP and RTCP share one port of this range in each session'),
   media: z
     .strictObject({

@@ -221,7 +221,7 @@ export class Sessions {
       opus: config.opus,
       encoder,
       decoder,
-      playoutDelayMs: config.playout.delayMs,
+      playout: config.playout,
       listener: {
         send: (datagram) => session?.keeper.send(datagram),
         heard: (afterMs) => listener.heard(sessionId, afterMs),

@@ -3,8 +3,7 @@ import type { AudioDecoder, AudioEncoder, OpusEncoderSettings } from '../codec/c
 import { opusCarriesFec } from '../codec/opus-packet.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
-import { FixedDelayJitterBuffer } from '../playout/fixed-delay.js';
-import type { JitterBuffer } from '../playout/jitter-buffer.js';
+import { Playout } from '../playout/playout.js';
 import type { AudioCodec, SessionFigures } from '../protocol/engine-api.js';
 import { RemoteSource } from '../rtp/remote-source.js';
 import { parseRtcp } from '../rtp/rtcp-parse.js';
@@ -12,7 +11,6 @@ import { kindOfDatagram, parseRtp, type RtpPacket } from '../rtp/rtp-packet.js';
 import { SendStatistics } from '../rtp/send-statistics.js';
 import type { FrameSource } from './frame-source.js';
 import { MediaProtection, type SrtpKeys } from './media-protection.js';
-import { ReceivePipeline } from './receive-pipeline.js';
 import { RtcpReporter } from './rtcp-reporter.js';
 import { SendPipeline } from './send-pipeline.js';
 import { clockRateHzOf, OPUS_CLOCK_HZ, SessionCodecs } from './session-codecs.js';
@@ -34,7 +32,8 @@ export interface MediaSessionOptions {
   /** Both are freed by the session; the encoder is adjusted to what is agreed on. */
   readonly encoder: AudioEncoder;
   readonly decoder: AudioDecoder;
-  readonly playoutDelayMs: number;
+  /** Bounds of the target delay. */
+  readonly playout: { readonly leastMs: number; readonly mostMs: number };
   readonly listener: MediaSessionListener;
 }
 
@@ -73,7 +72,7 @@ export interface SessionAgreement {
  *                   ▼                      ▲      ▲
  *               figures()                  │      │ reception
  *                   ▲             RTCP ────┘      │
- *  datagram() ─▶ [ RFC 5761 ] ─▶ [ SRTP ] ── RTP ─▶ RemoteSource ──▶ JitterBuffer ──▶ ReceivePipeline ──▶ pull()
+ *  datagram() ─▶ [ RFC 5761 ] ─▶ [ SRTP ] ── RTP ─▶ RemoteSource ──▶ Playout ──▶ pull()
  * ```
  */
 export class MediaSession implements FrameSource {
@@ -84,8 +83,7 @@ export class MediaSession implements FrameSource {
   readonly #sending: SendStatistics;
   readonly #sender: SendPipeline;
   readonly #source: RemoteSource;
-  readonly #jitterBuffer: JitterBuffer;
-  readonly #receiver: ReceivePipeline;
+  readonly #playout: Playout;
   readonly #reporter: RtcpReporter;
   readonly #protection: MediaProtection;
   readonly #codecs: SessionCodecs;
@@ -120,23 +118,23 @@ export class MediaSession implements FrameSource {
       nowMs: () => clock.nowMs(),
       encoderFailed: () => this.refused.count('encoder-failed'),
     });
-    this.#jitterBuffer = new FixedDelayJitterBuffer({ delayMs: options.playoutDelayMs, clockRateHz: OPUS_CLOCK_HZ });
-    this.#source = new RemoteSource(OPUS_CLOCK_HZ, {
-      deliver: (packet, arrivalMs) => {
-        if (this.#jitterBuffer.insert(packet, arrivalMs) === 'jump') this.refused.count('sequence-jump');
-      },
-      refused: (fault) => this.refused.count(fault),
-    });
-    this.#receiver = new ReceivePipeline({
+    this.#playout = new Playout({
       rateHz,
-      jitterBuffer: this.#jitterBuffer,
+      clockRateHz: OPUS_CLOCK_HZ,
       decoder: options.decoder,
       carriesFec: opusCarriesFec,
+      ...options.playout,
       heard: () => {
         this.#firstAudioAfterMs = clock.nowMs() - this.#openedMs;
         listener.heard(this.#firstAudioAfterMs);
       },
       decoderFailed: () => this.refused.count('payload-invalid'),
+    });
+    this.#source = new RemoteSource(OPUS_CLOCK_HZ, {
+      deliver: (packet, arrivalMs) => {
+        if (this.#playout.insert(packet, arrivalMs) === 'jump') this.refused.count('sequence-jump');
+      },
+      refused: (fault) => this.refused.count(fault),
     });
     this.#reporter = new RtcpReporter({
       ssrc,
@@ -217,12 +215,12 @@ export class MediaSession implements FrameSource {
   }
 
   pull(nowMs: number): Int16Array | null {
-    return this.#isClosed ? null : this.#receiver.pull(nowMs);
+    return this.#isClosed ? null : this.#playout.pull(nowMs);
   }
 
   /** @param way how packets travel; only the sockets' owner knows */
   figures(way: SessionWay = NO_WAY): SessionFigures {
-    const playout = this.#jitterBuffer.figures;
+    const playout = this.#playout.figures;
     const statistics = this.#source.statistics;
     return {
       sessionId: this.sessionId,
@@ -236,13 +234,15 @@ export class MediaSession implements FrameSource {
       late: playout.late,
       duplicate: playout.duplicate,
       reordered: playout.reordered,
-      fecDecoded: this.#receiver.fecDecoded,
-      concealed: this.#receiver.concealed,
+      fecDecoded: playout.fecDecoded,
+      concealed: playout.concealed,
+      concealedMs: playout.concealedMs,
       jitterMs: statistics?.jitterMs ?? 0,
       roundTripMs: this.#sending.roundTripMs,
       remoteLost: this.#sending.remoteLost,
       remoteJitterMs: this.#sending.remoteJitterMs,
       playoutDelayMs: playout.delayMs,
+      targetDelayMs: playout.targetDelayMs,
       firstAudioAfterMs: this.#firstAudioAfterMs,
       refused: Object.fromEntries(Object.entries(this.refused.all()).map(([fault, count]) => [fault, count ?? 0])),
     };
@@ -255,7 +255,7 @@ export class MediaSession implements FrameSource {
     this.#silenceTimer?.cancel();
     this.#reporter.close();
     this.#codecs.free();
-    this.#receiver.free();
+    this.#playout.free();
   }
 
   #rtp(datagram: Uint8Array, arrivalMs: number): void {

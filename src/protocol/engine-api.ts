@@ -116,13 +116,17 @@ export const sessionFigures = z.object({
   /** Packet times that were made good from FEC, and concealed. */
   fecDecoded: count,
   concealed: count,
+  /** The same time in ms; what the far end itself left out is not in it. */
+  concealedMs: z.number(),
   /** Interarrival jitter (RFC 3550, A.8), ms. */
   jitterMs: z.number(),
   /** From RTCP (RFC 3550, 6.4.1): round trip, and what the far end says of our stream; null until a report came. */
   roundTripMs: z.number().nullable(),
   remoteLost: z.int().nullable(),
   remoteJitterMs: z.number().nullable(),
+  /** From arrival to playout, ms: a running mean, and what the arrivals ask for. */
   playoutDelayMs: z.number(),
+  targetDelayMs: z.number(),
   /** Milliseconds from open until the first decoded packet was handed to the speaker; null before. */
   firstAudioAfterMs: z.number().nullable(),
   /** What was refused at the edge, by class of fault. */

@@ -38,7 +38,7 @@ export async function mediaSession(options: {
     opus,
     encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings: opus }),
     decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
-    playoutDelayMs: 40,
+    playout: { leastMs: 0, mostMs: 300 },
     listener: { send, heard, silent: () => {} },
   });
 }

@@ -150,11 +150,13 @@ function figures(sessionId: string): SessionFigures {
     reordered: 0,
     fecDecoded: 1,
     concealed: 0,
+    concealedMs: 0,
     jitterMs: 0.5,
     roundTripMs: null,
     remoteLost: null,
     remoteJitterMs: null,
     playoutDelayMs: 40,
+    targetDelayMs: 20,
     firstAudioAfterMs: 80,
     refused: {},
   };
