@@ -224,7 +224,12 @@ test('two sessions over a lossy path: the figures add up, reports tell each side
 
   close();
   const parsed = parseRtcp(a.sent.at(-1) ?? Buffer.alloc(0));
-  t.same(parsed.ok && parsed.packets.map((packet) => packet.type), ['sender-report', 'source-description', 'goodbye']);
+  t.same(parsed.ok && parsed.packets.map((packet) => packet.type), [
+    'sender-report',
+    'source-description',
+    'extended-report',
+    'goodbye',
+  ]);
   t.match(parsed.ok && parsed.packets.at(-1), { ssrcs: [11] });
   const sent = a.sent.length;
   clock.advance(60_000);

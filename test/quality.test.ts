@@ -5,7 +5,7 @@ import { delayImpairment, effectiveImpairment, opinionScore, rate } from '../src
 import { LocalLadder } from '../src/quality/local-ladder.js';
 import { type LadderStep, LossLadder } from '../src/quality/loss-ladder.js';
 import type { LossReport } from '../src/quality/loss-report.js';
-import { copyDelayMs, type ProtectionLimits, residualLoss, totalBps } from '../src/quality/protection.js';
+import { copyDelayMs, fecArmedFor, type ProtectionLimits, residualLoss, totalBps } from '../src/quality/protection.js';
 import { ReportReader } from '../src/quality/report-reader.js';
 import { G711, opusCoding } from '../src/quality/speech-coding.js';
 import { ArrivalLog } from '../src/rtp/arrival-log.js';
@@ -15,8 +15,9 @@ import { seededRandom } from './support/random.js';
 const limits: ProtectionLimits = {
   codec: 'opus',
   bitrateBps: 24_000,
+  complexity: 9,
   mayFec: true,
-  mayRed: true,
+  mostCopies: 3,
   packetTimeMs: 20,
   mostPacketTimeMs: 60,
 };
@@ -197,18 +198,22 @@ test('what is chosen fits the line: light, random, bursts; with RED and without'
   t.ok(Math.max(...bursts.redDistances) >= 3, `copies outlast bursts: ${bursts.redDistances}`);
   t.ok(residualLoss({ loss: 0.1, meanRun: 3 }, bursts) < 0.02);
   t.ok(copyDelayMs(bursts) <= 160);
-  t.match(settled(0.05, 1, { mayRed: false }), { redDistances: [], bitrateBps: 24_000 });
-  t.ok(settled(0.05, 1, { mayRed: false }).fecForPct >= 3);
-  t.match(settled(0.05, 1, { mayRed: false, mayFec: false }), { redDistances: [], fecForPct: 0 });
-  t.match(settled(0.05, 1, { mayRed: false, bitrateBps: 16_000 }), { fecForPct: 0 }, 'libopus would send none');
+  t.match(settled(0.05, 1, { mostCopies: 0 }), { redDistances: [], bitrateBps: 24_000 });
+  t.ok(settled(0.05, 1, { mostCopies: 0 }).fecForPct >= 3);
+  t.match(settled(0.05, 1, { mostCopies: 0, mayFec: false }), { redDistances: [], fecForPct: 0 });
+  t.match(settled(0.05, 1, { mostCopies: 0, bitrateBps: 16_000 }), { fecForPct: 0 }, 'libopus would send none');
   const g711 = settled(0.1, 1, { codec: 'g711', bitrateBps: 64_000, mayFec: false });
   t.match(g711, { bitrateBps: 64_000, fecForPct: 0, packetTimeMs: 20 });
+  t.same([fecArmedFor(9, 24_000, 8), fecArmedFor(9, 24_000, 2), fecArmedFor(5, 24_000, 5)], [5, 2, 1]);
+  t.equal(fecArmedFor(9, 20_000, 5), 0);
   t.equal(settled(0.7, 8).wantsOtherPath, true, 'where nothing helps another path is wished for');
   t.equal(settled(0.1, 1).wantsOtherPath, false);
 
   const ladder = new LossLadder(limits, 0);
   climb(ladder, 0, 20, line(0.1, 1, 2));
-  t.match(ladder.limit({ ...limits, mayRed: false }, 20_000), { reason: 'limits', redDistances: [] });
+  t.match(ladder.limit({ ...limits, mostCopies: 0 }, 20_000), { reason: 'limits', redDistances: [] });
+  t.equal(ladder.limit({ ...limits, mostCopies: 0 }, 20_000), null);
+  t.ok(new LossLadder(limits, 0, 10).step.redDistances.length > 0, 'a call that is known to begin with loss');
 });
 
 test('rising delay lowers the bit rate before anything is added; quiet brings it back', async (t) => {

@@ -31,7 +31,7 @@ test('SDP: written, read back, negotiated', async (t) => {
     'a=rtpmap:0 PCMU/8000',
     'a=rtpmap:8 PCMA/8000',
     'a=rtpmap:97 red/48000/2',
-    'a=fmtp:97 96/96/96',
+    'a=fmtp:97 96/96/96/96',
     'a=rtpmap:98 telephone-event/48000',
     'a=rtpmap:101 telephone-event/8000',
     'a=fmtp:101 0-16',
@@ -101,11 +101,12 @@ test('SDP: written, read back, negotiated', async (t) => {
     codec: 'opus',
     sendPayloadType: 111,
     receivePayloadType: 111,
-    red: { send: 63, receive: 63 },
+    red: { send: 63, receive: 63, copies: 1 },
     telephoneEvent: null,
     srtp: null,
     peerWantsFec: false,
     packetTimeMs: 40,
+    maxPacketTimeMs: 40,
     mayWeSend: true,
   });
   t.equal(negotiate(here, { ...there, direction: 'sendonly' }, 20)?.mayWeSend, false);
@@ -164,7 +165,7 @@ test('codecs: offered, answered, and what both ends then find', async (t) => {
       [{ ...opus, payloadType: 120 }, red(35, 120)],
       house,
       [{ ...opus, payloadType: 120 }, red(35, 120)],
-      { codec: 'opus', sendPayloadType: 120, receivePayloadType: 120, red: { send: 35, receive: 35 } },
+      { codec: 'opus', sendPayloadType: 120, receivePayloadType: 120, red: { send: 35, receive: 35, copies: 2 } },
     ],
   ];
   for (const [name, offer, answerer, answer, found] of cases) {

@@ -43,8 +43,8 @@ const RED_PAYLOAD_TYPE = 97;
 const EVENT_PAYLOAD_TYPES = { 48000: 98, 8000: 101 } as const;
 /** RFC 3551, table 4: of the same meaning everywhere, with and without an rtpmap. */
 const STATIC_TYPES = { pcmu: 0, pcma: 8 } as const;
-/** The last two packets may be sent once more in each. */
-const RED_BLOCKS = 3;
+/** Three earlier packets may be sent once more in each. */
+const RED_BLOCKS = 4;
 const MOST_RED_BLOCKS = 8;
 const MOST_FORMATS = 32;
 /** Digits, `*`, `#`, A-D and flash (RFC 4733, 3.2). */

@@ -25,12 +25,14 @@ export interface NegotiatedMedia {
   readonly sendPayloadType: number;
   readonly receivePayloadType: number;
   /** Redundant audio (RFC 2198) and telephone events (RFC 4733), where both ends take them beside the codec. */
-  readonly red: PayloadTypes | null;
+  readonly red: (PayloadTypes & { readonly copies: number }) | null;
   readonly telephoneEvent: PayloadTypes | null;
   /** SRTP, each end with a key of its own; null is plain RTP. */
   readonly srtp: ReturnType<typeof agreedKeys>;
   readonly peerWantsFec: boolean;
-  readonly packetTimeMs: 10 | 20 | 40 | 60;
+  readonly packetTimeMs: PacketTimeMs;
+  /** What the peer takes at most. */
+  readonly maxPacketTimeMs: PacketTimeMs;
   readonly mayWeSend: boolean;
 }
 
@@ -62,13 +64,28 @@ export function negotiate(
     codec: theirs.codec,
     sendPayloadType: theirs.payloadType,
     receivePayloadType: ours.payloadType,
-    red: theirs.codec === 'opus' ? both(local, remote, ({ codec }) => codec === 'red') : null,
+    red: theirs.codec === 'opus' ? redOf(local, remote) : null,
     telephoneEvent: both(local, remote, (one) => one.codec === 'telephone-event' && one.clockRateHz === clockRateHz),
     srtp: agreedKeys(local.security, remote.security),
     peerWantsFec: theirs.codec === 'opus' && theirs.useInbandFec,
-    packetTimeMs: wanted >= 60 ? 60 : wanted >= 40 ? 40 : wanted >= 20 ? 20 : 10,
+    packetTimeMs: packetTimeOf(wanted),
+    maxPacketTimeMs: packetTimeOf(remote.maxPacketTimeMs ?? wanted),
     mayWeSend: sends(local.direction) && receives(remote.direction),
   };
+}
+
+type PacketTimeMs = 10 | 20 | 40 | 60;
+
+function packetTimeOf(ms: number): PacketTimeMs {
+  if (ms >= 60) return 60;
+  if (ms >= 40) return 40;
+  return ms >= 20 ? 20 : 10;
+}
+
+function redOf(local: AudioDescription, remote: AudioDescription): NegotiatedMedia['red'] {
+  const types = both(local, remote, ({ codec }) => codec === 'red');
+  const theirs = remote.formats.find((one) => one.codec === 'red');
+  return types === null || theirs?.codec !== 'red' ? null : { ...types, copies: Math.min(8, theirs.blocks - 1) };
 }
 
 function both(

@@ -66,3 +66,8 @@ export function g711Decode(law: G711Law, payload: Uint8Array, samples: Int16Arra
   const decoded = DECODED[law];
   for (let i = 0; i < payload.length; i++) samples[i] = decoded[payload[i] ?? 0] ?? 0;
 }
+
+/** How long a payload lasts, ms: a byte is a sample; null for an empty one. */
+export function g711DurationMs(payload: Uint8Array): number | null {
+  return payload.length === 0 ? null : (payload.length * 1_000) / G711_RATE_HZ;
+}

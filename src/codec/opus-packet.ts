@@ -51,3 +51,25 @@ function firstOfMany(packet: Uint8Array): number {
 function lengthBytes(first: number | undefined): number {
   return first !== undefined && first >= 252 ? 2 : 1;
 }
+
+/**
+ * How long an Opus packet lasts (RFC 6716, 3.1 and 3.2), in ms; null for what can't be one: empty, without frames, longer than
+ * 120 ms.
+ */
+export function opusDurationMs(packet: Uint8Array): number | null {
+  const toc = packet[0];
+  if (toc === undefined) return null;
+  const configuration = toc >> 3;
+  const frameMs =
+    configuration < FIRST_HYBRID
+      ? (SILK_FRAME_MS[configuration & 3] ?? 20)
+      : configuration < FIRST_CELT_ONLY
+        ? 10 << (configuration & 1)
+        : 2.5 * (1 << (configuration & 3));
+  const code = toc & 0x03;
+  const frames = code === 0 ? 1 : code === 3 ? (packet[1] ?? 0) & 0x3f : 2;
+  const durationMs = frames * frameMs;
+  return durationMs > 0 && durationMs <= 120 ? durationMs : null;
+}
+
+const SILK_FRAME_MS = [10, 20, 40, 60];

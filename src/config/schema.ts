@@ -99,10 +99,20 @@ export const configSchema = z.strictObject({
   }),
   opus: z
     .strictObject({
-      bitrateBps: z.int().min(6_000).max(128_000).default(24_000),
-      complexity: z.int().min(0).max(10).default(9),
-      inbandFec: z.boolean().default(true),
-      expectedLossPct: z.int().min(0).max(100).default(5),
+      bitrateBps: z
+        .int()
+        .min(6_000)
+        .max(128_000)
+        .default(24_000)
+        .describe('at most; less where the line bears no more'),
+      complexity: z.int().min(0).max(10).default(9).describe('at most; less where the machine is too slow'),
+      inbandFec: z.boolean().default(true).describe('may be used, where loss asks for it'),
+      expectedLossPct: z
+        .int()
+        .min(0)
+        .max(100)
+        .default(0)
+        .describe('what a call begins with; reports know better within a second or two'),
       packetTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]).default(20),
       dtx: z.boolean().default(false).describe('in silence a packet now and then, which says how the silence sounds'),
       encoder: opusEncoder

@@ -43,6 +43,42 @@ const FIGURES: Figures<Status> = {
   jitter_seconds: ofSessions('gauge', 'Interarrival jitter (RFC 3550, A.8)', ({ jitterMs }) => jitterMs / 1000),
   round_trip_seconds: ofSessions('gauge', 'Round trip by RTCP', ({ roundTripMs }) => inS(roundTripMs)),
   playout_delay_seconds: ofSessions('gauge', 'What playout holds back', ({ playoutDelayMs }) => playoutDelayMs / 1000),
+  mos: {
+    kind: 'gauge',
+    help: 'Mean opinion score by the E-model (ITU-T G.107.1): of what is heard here, and what the far end says of ours',
+    labels: ['call_id', 'end', 'mode'],
+    of: ({ engine }) =>
+      engine.sessions.flatMap(({ sessionId, quality: { mos } }) =>
+        (
+          [
+            [mos.listening, 'here', 'listening'],
+            [mos.conversational, 'here', 'conversational'],
+            [mos.remoteListening, 'there', 'listening'],
+            [mos.remoteConversational, 'there', 'conversational'],
+          ] as const
+        ).flatMap(([value, end, mode]) =>
+          value === null ? [] : [[value, { call_id: sessionId, end, mode }] as const],
+        ),
+      ),
+  },
+  concealed_ratio: ofSessions('gauge', 'Share of the time that was concealed', (one) => one.quality.concealedPct / 100),
+  red_recovered_total: ofSessions(
+    'counter',
+    'Packets played from copies (RFC 2198)',
+    (one) => one.quality.redRecovered,
+  ),
+  loss_runs_total: ofSessions('counter', 'Runs of packets lost', (one) => one.quality.lossRuns.runs),
+  loss_run_mean_packets: ofSessions('gauge', 'Mean length of such a run', (one) => one.quality.lossRuns.meanPackets),
+  send_bits_per_second: ofSessions(
+    'gauge',
+    'What the encoder is set to, without copies',
+    (one) => one.quality.ladder.at(-1)?.bitrateBps ?? null,
+  ),
+  send_copies: ofSessions(
+    'gauge',
+    'Earlier packets that each carries again',
+    (one) => one.quality.ladder.at(-1)?.redDistances.length ?? null,
+  ),
   packets_refused_total: {
     kind: 'counter',
     help: 'Packets refused at the edge, by class of fault',

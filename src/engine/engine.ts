@@ -85,6 +85,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       heard: (sessionId, afterMs) => server?.notify('session.heard', { sessionId, afterMs }),
       silent: (sessionId, silent) => server?.notify('session.silent', { sessionId, silent }),
       moved: (sessionId, path, reason) => server?.notify('session.path', { sessionId, path, reason }),
+      quality: (sessionId, quality) => server?.notify('session.quality', { sessionId, quality }),
       changed: () => sound.capture(sessions.wantMicrophone),
     },
   });

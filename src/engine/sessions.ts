@@ -8,6 +8,7 @@ import type { Logger } from '../core/logger.js';
 import type { FrameSource } from '../media/frame-source.js';
 import { MediaSession, type SessionAgreement } from '../media/media-session.js';
 import type { MediaPath, MqttIdentity, SessionFigures, Transport } from '../protocol/engine-api.js';
+import type { QualityFigures } from '../protocol/quality.js';
 import { MqttPaths } from './mqtt-paths.js';
 import type { EngineParts } from './parts.js';
 import { type MoveReason, PathKeeper } from './path-keeper.js';
@@ -21,6 +22,8 @@ export interface SessionsListener {
   silent(sessionId: string, isSilent: boolean): void;
   /** The session's packets take another path from now on. */
   moved(sessionId: string, path: MediaPath, reason: MoveReason): void;
+  /** Once a second of a session that is started. */
+  quality(sessionId: string, quality: QualityFigures): void;
   /** What `wantMicrophone` says may have changed, or a source came to or left the mixer. */
   changed(): void;
 }
@@ -226,6 +229,7 @@ export class Sessions {
         send: (datagram) => session?.keeper.send(datagram),
         heard: (afterMs) => listener.heard(sessionId, afterMs),
         silent: (isSilent) => listener.silent(sessionId, isSilent),
+        quality: (quality) => listener.quality(sessionId, quality),
       },
     });
     try {

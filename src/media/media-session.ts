@@ -1,24 +1,31 @@
 import type { AudioFrame, RateHz } from '../audio/frame.js';
 import type { AudioDecoder, AudioEncoder, OpusEncoderSettings } from '../codec/codec.js';
-import { opusCarriesFec } from '../codec/opus-packet.js';
+import { g711DurationMs } from '../codec/g711.js';
+import { opusCarriesFec, opusDurationMs } from '../codec/opus-packet.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { Playout } from '../playout/playout.js';
 import type { AudioCodec, SessionFigures } from '../protocol/engine-api.js';
+import type { QualityFigures } from '../protocol/quality.js';
+import type { LocalStep } from '../quality/local-ladder.js';
 import { RemoteSource } from '../rtp/remote-source.js';
 import { parseRtcp } from '../rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket } from '../rtp/rtp-packet.js';
 import { SendStatistics } from '../rtp/send-statistics.js';
 import type { FrameSource } from './frame-source.js';
+import { IncomingStream } from './incoming-stream.js';
 import { MediaProtection, type SrtpKeys } from './media-protection.js';
 import { RtcpReporter } from './rtcp-reporter.js';
+import { protectionLimits, SendLadder, type SendSettings } from './send-ladder.js';
 import { SendPipeline } from './send-pipeline.js';
 import { clockRateHzOf, OPUS_CLOCK_HZ, SessionCodecs } from './session-codecs.js';
+import { SessionQuality } from './session-quality.js';
 
 /** Without a packet for so long the far end counts as silent; one that sends reports alone has up to 6.2 s between them. */
 const SILENT_AFTER_RTP_MS = 5_000;
 const SILENT_AFTER_RTCP_MS = 8_000;
 const SILENCE_CHECK_MS = 500;
+const SCORE_EVERY_MS = 1_000;
 
 export interface MediaSessionOptions {
   readonly sessionId: string;
@@ -43,6 +50,10 @@ export interface MediaSessionListener {
   /** The first packet of the far end was played, so long after the session was made. */
   heard(afterMs: number): void;
   silent(isSilent: boolean): void;
+  /** Once a second while it is started. */
+  quality?(figures: QualityFigures): void;
+  /** This machine can't bear what it does, or can again. */
+  localChanged?(step: LocalStep): void;
 }
 
 export type SessionWay = Pick<SessionFigures, 'remote' | 'path' | 'migrations' | 'probeRoundTripMs'>;
@@ -53,11 +64,14 @@ export interface SessionAgreement {
   readonly sendPayloadType: number;
   readonly receivePayloadType: number;
   readonly codec: AudioCodec;
-  readonly red: { readonly send: number; readonly receive: number } | null;
+  /** `copies`: how many the far end takes in a packet; 2 where it does not say. */
+  readonly red: { readonly send: number; readonly receive: number; readonly copies?: number | undefined } | null;
   readonly telephoneEvent: { readonly send: number; readonly receive: number } | null;
   readonly srtp: SrtpKeys;
   readonly peerWantsFec: boolean;
-  readonly packetTimeMs: 10 | 20 | 40 | 60;
+  readonly packetTimeMs: PacketTimeMs;
+  /** The longest that the far end takes; `packetTimeMs` where it does not say. */
+  readonly maxPacketTimeMs?: PacketTimeMs | undefined;
   /** A muted session sends reports and no audio, no silence either: the microphone can be closed. */
   readonly muted: boolean;
 }
@@ -92,6 +106,10 @@ export class MediaSession implements FrameSource {
   #silentAtMs = 0;
   #isSilent = false;
   #silenceTimer: Timer | null = null;
+  #scoreTimer: Timer | null = null;
+  readonly #quality: SessionQuality;
+  readonly #incoming: IncomingStream;
+  readonly #ladder: SendLadder;
   #isClosed = false;
 
   constructor(options: MediaSessionOptions) {
@@ -131,9 +149,7 @@ export class MediaSession implements FrameSource {
       decoderFailed: () => this.refused.count('payload-invalid'),
     });
     this.#source = new RemoteSource(OPUS_CLOCK_HZ, {
-      deliver: (packet, arrivalMs) => {
-        if (this.#playout.insert(packet, arrivalMs) === 'jump') this.refused.count('sequence-jump');
-      },
+      deliver: (packet, arrivalMs) => this.#incoming.packet(packet, arrivalMs),
       refused: (fault) => this.refused.count(fault),
     });
     this.#reporter = new RtcpReporter({
@@ -144,6 +160,30 @@ export class MediaSession implements FrameSource {
       source: this.#source,
       sending: this.#sending,
       send: (datagram) => this.#send('rtcp', datagram),
+      extended: () => this.#quality.extended(),
+      reported: (block, extended, nowMs) => this.#ladder.report(this.#quality.reported(block, extended, nowMs)),
+    });
+    this.#quality = new SessionQuality({
+      clockRateHz: () => clockRateHzOf(this.#agreement?.codec ?? 'opus'),
+      playout: () => this.#playout.figures,
+      roundTripMs: () => this.#sending.roundTripMs,
+      sentPackets: () => this.#sending.packets,
+    });
+    this.#incoming = new IncomingStream({
+      quality: this.#quality,
+      insert: (packet, arrivalMs, isRedundant) => this.#playout.insert(packet, arrivalMs, { isRedundant }),
+      waitFor: (copiesMs) => {
+        this.#playout.leastDelayMs = copiesMs;
+      },
+      jitterMs: () => this.#source.statistics?.jitterMs ?? 0,
+      lost: () => this.#reporter.lossSeen(),
+      refused: (fault) => this.refused.count(fault),
+    });
+    this.#ladder = new SendLadder({
+      opus: options.opus,
+      openedMs: this.#openedMs,
+      apply: (settings) => this.#useEncoder(settings),
+      localChanged: (step) => listener.localChanged?.(step),
     });
   }
 
@@ -166,13 +206,14 @@ export class MediaSession implements FrameSource {
     this.#protection.use(agreement.srtp);
     const before = this.#agreement;
     this.#agreement = agreement;
-    const encodesAlike =
-      before !== null &&
-      before.codec === agreement.codec &&
-      before.sendPayloadType === agreement.sendPayloadType &&
-      before.peerWantsFec === agreement.peerWantsFec &&
-      before.packetTimeMs === agreement.packetTimeMs;
-    if (!encodesAlike) this.#useEncoder(agreement);
+    this.#incoming.use({
+      payloadType: agreement.receivePayloadType,
+      redPayloadType: agreement.red?.receive ?? null,
+      clockRateHz: clockRateHzOf(agreement.codec),
+      durationMs: agreement.codec === 'opus' ? opusDurationMs : g711DurationMs,
+    });
+    this.#quality.codec(agreement.codec === 'opus');
+    this.#ladder.agreed(protectionLimits(this.#options.opus, agreement), this.#options.clock.nowMs());
     if (before !== null) {
       // Who starts it again may be a new run of the station, which has not been told.
       if (this.#isSilent) this.#options.listener.silent(true);
@@ -181,6 +222,7 @@ export class MediaSession implements FrameSource {
     this.#reporter.start();
     this.#silentAtMs = this.#options.clock.nowMs() + SILENT_AFTER_RTP_MS;
     this.#watchSilence();
+    this.#scoreLater();
   }
 
   /** A datagram from the far end; kept as it is until it is played. What is no RTP or RTCP of this session is counted. */
@@ -204,7 +246,7 @@ export class MediaSession implements FrameSource {
     const packet = this.#protection.peek(datagram, this.#options.clock.nowMs());
     if (packet === null) return false;
     const parsed = parseRtp(packet);
-    if (!parsed.ok || parsed.packet.payloadType !== this.#agreement.receivePayloadType) return false;
+    if (!parsed.ok || !this.#incoming.takes(parsed.packet.payloadType)) return false;
     const known = this.#source.statistics?.ssrc;
     return parsed.packet.ssrc !== this.ssrc && (known === undefined || known === parsed.packet.ssrc);
   }
@@ -244,6 +286,7 @@ export class MediaSession implements FrameSource {
       playoutDelayMs: playout.delayMs,
       targetDelayMs: playout.targetDelayMs,
       firstAudioAfterMs: this.#firstAudioAfterMs,
+      quality: this.#qualityFigures(),
       refused: Object.fromEntries(Object.entries(this.refused.all()).map(([fault, count]) => [fault, count ?? 0])),
     };
   }
@@ -253,6 +296,7 @@ export class MediaSession implements FrameSource {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#silenceTimer?.cancel();
+    this.#scoreTimer?.cancel();
     this.#reporter.close();
     this.#codecs.free();
     this.#playout.free();
@@ -273,7 +317,7 @@ export class MediaSession implements FrameSource {
 
   #whyNotOurs(packet: RtpPacket): string | null {
     if (this.#agreement === null) return 'before-start';
-    if (packet.payloadType !== this.#agreement.receivePayloadType) return 'other-payload-type';
+    if (!this.#incoming.takes(packet.payloadType)) return 'other-payload-type';
     return packet.ssrc === this.ssrc ? 'own-ssrc' : null;
   }
 
@@ -294,21 +338,32 @@ export class MediaSession implements FrameSource {
     if (sent !== null) this.#options.listener.send(sent);
   }
 
-  #useEncoder(agreement: SessionAgreement): void {
-    const { opus } = this.#options;
-    const settings: OpusEncoderSettings = {
-      ...opus,
-      inbandFec: opus.inbandFec && agreement.peerWantsFec,
-      packetTimeMs: shorter(opus.packetTimeMs, agreement.packetTimeMs),
-    };
+  /** What the ladder chose, or both ends have just agreed on. */
+  #useEncoder({ opus, redDistances }: SendSettings): void {
+    const agreement = this.#agreement;
+    if (agreement === null) return;
     const clockRateHz = clockRateHzOf(agreement.codec);
     this.#sender.use({
-      encoder: this.#codecs.encoder(agreement.codec, settings),
-      packetTimeMs: settings.packetTimeMs,
+      encoder: this.#codecs.encoder(agreement.codec, opus),
+      packetTimeMs: opus.packetTimeMs,
       payloadType: agreement.sendPayloadType,
       clockRateHz,
+      red: agreement.red === null ? null : { payloadType: agreement.red.send, distances: redDistances },
     });
     this.#sending.useClock(clockRateHz);
+  }
+
+  #scoreLater(): void {
+    const { clock, listener } = this.#options;
+    this.#scoreTimer = clock.after(SCORE_EVERY_MS, () => {
+      this.#quality.score(clock.nowMs());
+      listener.quality?.(this.#qualityFigures());
+      this.#scoreLater();
+    });
+  }
+
+  #qualityFigures(): QualityFigures {
+    return { ...this.#quality.figures(), ladder: [...this.#ladder.steps] };
   }
 
   #isAlive(silentAtMs: number): void {
@@ -329,8 +384,3 @@ export class MediaSession implements FrameSource {
 }
 
 type PacketTimeMs = OpusEncoderSettings['packetTimeMs'];
-
-function shorter(a: PacketTimeMs, b: PacketTimeMs): PacketTimeMs {
-  if (a < b) return a;
-  return b;
-}

@@ -1,5 +1,7 @@
 import { type AudioFrame, FRAME_MS, frameSamples, type RateHz } from '../audio/frame.js';
 import type { AudioEncoder } from '../codec/codec.js';
+import { writeRed } from '../rtp/red.js';
+import { RedHistory } from '../rtp/red-history.js';
 import { writeRtp } from '../rtp/rtp-packet.js';
 import { EncodeTime } from './encode-time.js';
 
@@ -14,6 +16,8 @@ export interface SendFormat {
   readonly payloadType: number;
   /** Of the codec in RTP, whatever the audio's rate. */
   readonly clockRateHz: number;
+  /** Redundant audio (RFC 2198), where it was agreed on: its payload type, and which earlier packets each carries again. */
+  readonly red?: { readonly payloadType: number; readonly distances: readonly number[] } | null;
 }
 
 export interface SendPipelineOptions {
@@ -34,9 +38,9 @@ export interface SendPipelineOptions {
  * From microphone frames to RTP datagrams.
  *
  * ```
- *   push(frame) ──▶ [ gather packetTimeMs ] ──▶ AudioEncoder ──▶ [ RTP header ] ──▶ send(datagram)
- *     10 ms            Int16Array, reused        payload           codec's clock,
- *                                                                  marker after a pause
+ *   push(frame) ──▶ [ gather packetTimeMs ] ──▶ AudioEncoder ──▶ [ RED ] ──▶ [ RTP header ] ──▶ send(datagram)
+ *     10 ms            Int16Array, reused        payload         copies of    codec's clock,
+ *                                                                earlier ones  marker after a pause
  * ```
  * Where the encoder gives nothing the timestamps go on and the sequence does not (DTX; RFC 7587, 3.1.3): the next packet begins a
  * talk spurt. With a codec of another clock the timestamps go on from where they are, at its pace (RFC 7160, 4.1).
@@ -51,6 +55,7 @@ export class SendPipeline {
   #marker = true;
   #lastFrameMs = Number.NaN;
   readonly #encodeTime = new EncodeTime();
+  readonly #history = new RedHistory();
 
   constructor(options: SendPipelineOptions) {
     this.#options = options;
@@ -69,6 +74,7 @@ export class SendPipeline {
 
   /** Sends in this format from the next packet on; the sequence goes on. */
   use(format: SendFormat): void {
+    if (format.payloadType !== this.#format?.payloadType) this.#history.forget();
     const { rateHz } = this.#options;
     const kept = this.#gathered.subarray(0, this.#fill);
     this.#gathered = new Int16Array((frameSamples(rateHz) * format.packetTimeMs) / FRAME_MS);
@@ -94,13 +100,14 @@ export class SendPipeline {
 
   #sendPacket(format: SendFormat): void {
     const timestamp = this.#timestamp;
-    this.#timestamp = (timestamp + (format.clockRateHz / 1000) * format.packetTimeMs) >>> 0;
-    const payload = this.#encode(format.encoder);
-    if (payload.length === 0) {
+    const packetTicks = (format.clockRateHz / 1000) * format.packetTimeMs;
+    this.#timestamp = (timestamp + packetTicks) >>> 0;
+    const encoded = this.#encode(format.encoder);
+    if (encoded.length === 0) {
       this.#marker = true;
       return;
     }
-    const { payloadType } = format;
+    const { payloadType, payload } = this.#withCopies(format, encoded, timestamp, packetTicks);
     const { ssrc } = this.#options;
     const datagram = writeRtp({
       payloadType,
@@ -129,6 +136,16 @@ export class SendPipeline {
     } finally {
       this.#encodeTime.took(nowMs() - startedMs);
     }
+  }
+
+  /** A packet without copies goes as it is: a line that needs none pays nothing for RED. */
+  #withCopies(format: SendFormat, payload: Uint8Array, timestamp: number, packetTicks: number) {
+    const { payloadType, red } = format;
+    if (red === null || red === undefined) return { payloadType, payload };
+    const redundant = this.#history.copies(red.distances, timestamp, packetTicks, payloadType);
+    this.#history.sent(payload, timestamp, packetTicks);
+    if (redundant.length === 0) return { payloadType, payload };
+    return { payloadType: red.payloadType, payload: writeRed({ payloadType, payload, redundant }) };
   }
 
   /** After a pause (muted, the card gone) the timestamp says how long it was, and the marker that speech begins (RFC 3551, 4.1). */

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { KEY_AND_SALT_BYTES, SDES_SUITES } from '../call/sdes.js';
+import { qualityFigures } from './quality.js';
 
 /**
  * The media process's control socket: JSON-RPC 2.0 over a Unix socket, one client (the station). Requests and their
@@ -61,7 +62,10 @@ export const sessionStart = {
     receivePayloadType: payloadType,
     codec: audioCodec.default('opus'),
     /** Where both ends take redundant audio (RFC 2198). */
-    red: payloadTypes.nullable().default(null),
+    red: payloadTypes
+      .extend({ copies: z.int().min(1).max(8).optional() })
+      .nullable()
+      .default(null),
     /** Where both ends take telephone events (RFC 4733). */
     telephoneEvent: payloadTypes.nullable().default(null),
     /** SRTP; null is plain RTP. */
@@ -70,6 +74,8 @@ export const sessionStart = {
     peerWantsFec: z.boolean(),
     /** `maxptime` or `ptime` of the peer, in ms. */
     packetTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]),
+    /** `maxptime` of the peer, for a line that is too narrow. */
+    maxPacketTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]).optional(),
     muted: z.boolean(),
   }),
   result: z.object({}),
@@ -129,6 +135,7 @@ export const sessionFigures = z.object({
   targetDelayMs: z.number(),
   /** Milliseconds from open until the first decoded packet was handed to the speaker; null before. */
   firstAudioAfterMs: z.number().nullable(),
+  quality: qualityFigures,
   /** What was refused at the edge, by class of fault. */
   refused: z.record(z.string(), count),
 });
@@ -180,6 +187,8 @@ export const engineNotifications = {
   'session.heard': z.object({ sessionId, afterMs: z.number() }),
   /** No packet for 5 s (or again after it). */
   'session.silent': z.object({ sessionId, silent: z.boolean() }),
+  /** Once a second of a session that is started. */
+  'session.quality': z.object({ sessionId, quality: qualityFigures }),
   /**
    * The session's packets take another path from now on, since UDP was `unproved` within a second of the start, `silent` (nothing
    * came), `unanswered` (what we send does not arrive), left by the `far-end`; or since it has `returned`.

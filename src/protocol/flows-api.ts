@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { qualityFigures } from './quality.js';
 import { callView } from './station-api.js';
 
 /**
@@ -88,6 +89,8 @@ const level = z.number().nullable();
 export const flowsNotifications = {
   'button.pressed': z.object({ button: z.string(), pressId: z.uuid(), kind: z.enum(['press', 'long', 'double']) }),
   'call.changed': callView,
+  /** How the call is heard, once a second, to who described the station. */
+  'quality.report': z.object({ callId, quality: qualityFigures }),
   /** RMS of the last 100 ms, dB below full scale; null for a card that is closed or down. */
   level: z.object({ microphoneDbfs: level, speakerDbfs: level }),
 } as const;

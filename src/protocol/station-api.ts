@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { engineStatusResult, sessionFigures } from './engine-api.js';
+import { qualityFigures } from './quality.js';
 
 /** The station's local API: JSON-RPC 2.0 over a Unix socket. Requests and results, then notifications. */
 const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
@@ -97,4 +98,6 @@ export const stationNotifications = {
   'button.pressed': z.object({ button: z.string() }),
   'door.changed': z.object({ open: z.boolean(), by: z.string() }),
   'session.heard': z.object({ callId, afterMs: z.number() }),
+  /** How a call is heard, once a second. */
+  'quality.report': z.object({ callId, quality: qualityFigures }),
 } as const;

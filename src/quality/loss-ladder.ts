@@ -46,6 +46,8 @@ const PROBE_BY = 1.2;
 /** Less than this on the scale of R can't be understood; for so long, another path is wished for. */
 const HOPELESS_R = 40;
 const HOPELESS_MS = 4_000;
+/** What a guess at the start weighs: two seconds of packets. */
+const GUESS_PACKETS = 100;
 /** Mouth to ear without network and copies: cards, packet, playout. */
 const OWN_DELAY_MS = 65;
 
@@ -73,20 +75,27 @@ export class LossLadder {
   #holdMs = HOLD_MS;
   #hopelessSinceMs: number | null = null;
 
-  constructor(limits: ProtectionLimits, nowMs: number) {
+  /** @param expectedLossPct what to begin with, where more is known than that lines are clean; reports soon know better */
+  constructor(limits: ProtectionLimits, nowMs: number, expectedLossPct = 0) {
     this.#limits = limits;
-    this.#step = this.#stepTo(this.#unprotected(), 'start', { loss: 0, meanRun: 1 }, nowMs);
+    const loss = Math.min(1, Math.max(0, expectedLossPct / 100));
+    const guess = { atMs: nowMs, packets: GUESS_PACKETS, lost: GUESS_PACKETS * loss, runs: null };
+    if (loss > 0) this.#window.add({ ...guess, roundTripMs: null, returnExcessMs: 0, jitterMs: 0 });
+    const estimate = this.#window.estimate(nowMs);
+    this.#step = this.#stepTo(this.#best(estimate, this.#line(0)), 'start', estimate, nowMs);
   }
 
   get step(): LadderStep {
     return this.#step;
   }
 
-  /** Both ends can do more, or less, than before. */
-  limit(limits: ProtectionLimits, nowMs: number): LadderStep {
+  /** Both ends can do more, or less, than before. @returns what to send from now on; null where nothing changes */
+  limit(limits: ProtectionLimits, nowMs: number): LadderStep | null {
     this.#limits = limits;
     const estimate = this.#window.estimate(nowMs);
-    this.#step = this.#stepTo(this.#best(estimate, this.#line(this.#leastMs ?? 0)), 'limits', estimate, nowMs);
+    const best = this.#best(estimate, this.#line(this.#leastMs ?? 0));
+    if (isSame(best, this.#step)) return null;
+    this.#step = this.#stepTo(best, 'limits', estimate, nowMs);
     return this.#step;
   }
 
@@ -185,11 +194,6 @@ export class LossLadder {
 
   #line(roundTripMs: number): Line {
     return { codec: this.#limits.codec, delayMs: OWN_DELAY_MS + roundTripMs / 2 };
-  }
-
-  #unprotected(): Protection {
-    const { bitrateBps, packetTimeMs } = this.#limits;
-    return { bitrateBps, fecForPct: 0, redDistances: [], packetTimeMs };
   }
 
   #stepTo(protection: Protection, reason: LadderReason, estimate: LossEstimate, atMs: number): LadderStep {

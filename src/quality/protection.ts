@@ -19,8 +19,11 @@ export interface ProtectionLimits {
   readonly codec: 'opus' | 'g711';
   /** What the encoder may send at most; with G.711, what it always sends. */
   readonly bitrateBps: number;
+  /** Of the encoder, 0 … 10. */
+  readonly complexity: number;
   readonly mayFec: boolean;
-  readonly mayRed: boolean;
+  /** How many copies of earlier packets one may carry. */
+  readonly mostCopies: number;
   /** Wanted on a good line, and at most. */
   readonly packetTimeMs: PacketTimeMs;
   readonly mostPacketTimeMs: PacketTimeMs;
@@ -29,8 +32,6 @@ export interface ProtectionLimits {
 /** IPv4, UDP and RTP. */
 const PACKET_HEADER_BYTES = 40;
 const RED_BLOCK_HEADER_BYTES = 4;
-/** Below this libopus sends no in-band FEC, silently. */
-const LEAST_FEC_BPS = 20_000;
 /** Packets with in-band FEC, of those it is wanted in: 300 of 400 at 24 kbit/s. */
 const FEC_SHARE = 0.75;
 const MOST_FEC_PCT = 5;
@@ -63,24 +64,38 @@ const R_PER_DELAY_MS = 0.04;
  * @param isNarrow whether the line is
  */
 export function protections(limits: ProtectionLimits, fecForPct: number, isNarrow: boolean): Protection[] {
-  const { codec, bitrateBps, mayFec, mayRed, packetTimeMs, mostPacketTimeMs } = limits;
+  const { codec, bitrateBps, mayFec, mostCopies, packetTimeMs, mostPacketTimeMs } = limits;
   const rates = codec === 'g711' ? [bitrateBps] : [bitrateBps, ...RATES_BPS.filter((one) => one < bitrateBps)];
   const times = PACKET_TIMES_MS.filter((one) => isNarrow && one > packetTimeMs && one <= mostPacketTimeMs);
-  const distances = mayRed ? DISTANCES : DISTANCES.slice(0, 1);
   const all: Protection[] = [];
   for (const time of [packetTimeMs, ...times]) {
     for (const rateBps of rates) {
-      for (const redDistances of distances) {
+      for (const redDistances of DISTANCES) {
+        if (redDistances.length > mostCopies) continue;
         if (Math.max(0, ...redDistances) * time > MOST_COPY_DELAY_MS) continue;
         all.push({ bitrateBps: rateBps, fecForPct: 0, redDistances, packetTimeMs: time });
       }
-      if (mayFec && codec === 'opus' && rateBps >= LEAST_FEC_BPS) {
-        const armedFor = Math.max(1, Math.min(MOST_FEC_PCT, Math.round(fecForPct)));
-        all.push({ bitrateBps: rateBps, fecForPct: armedFor, redDistances: [], packetTimeMs: time });
-      }
+      const armedFor = mayFec && codec === 'opus' ? fecArmedFor(limits.complexity, rateBps, fecForPct) : 0;
+      if (armedFor > 0) all.push({ bitrateBps: rateBps, fecForPct: armedFor, redDistances: [], packetTimeMs: time });
     }
   }
   return all;
+}
+
+/** What libopus asks of a wideband bit rate before it sends in-band FEC (1.3.1, opus_encoder.c: decide_fec, compute_equiv_rate). */
+const FEC_THRESHOLD_BPS = 17_000;
+
+/**
+ * The loss, in %, that in-band FEC is best armed for: what is wanted, or less, since libopus sends none, silently, where it finds
+ * the bit rate too low for it, and from 6 % on would sooner narrow the band.
+ * @returns 0 where it sends none whatever it is armed for
+ */
+export function fecArmedFor(complexity: number, bitrateBps: number, wantedPct: number): number {
+  for (let pct = Math.max(1, Math.min(MOST_FEC_PCT, Math.round(wantedPct))); pct > 0; pct--) {
+    const equivalentBps = bitrateBps * ((90 + complexity) / 100) * (1 - pct / (6 * pct + 10));
+    if (equivalentBps > (FEC_THRESHOLD_BPS * (125 - pct)) / 100) return pct;
+  }
+  return 0;
 }
 
 /** On the wire, headers and copies included. */

@@ -58,7 +58,7 @@ export class SendStatistics {
     return {
       type: 'sender-report',
       ssrc,
-      ntp: this.#ntp(nowMs),
+      ntp: this.ntp(nowMs),
       rtpTimestamp: (this.#lastTimestamp + sinceTicks) >>> 0,
       packetCount: this.#packets >>> 0,
       octetCount: this.#octets >>> 0,
@@ -71,14 +71,19 @@ export class SendStatistics {
     // It is what somebody claims: no more is lost than was sent.
     this.#remoteLost = Math.max(-this.#packets, Math.min(this.#packets, block.cumulativeLost));
     this.#remoteJitterMs = Math.min(MOST_JITTER_MS, (block.jitter / this.#clockRateHz) * 1000);
-    if (block.lastSenderReport === 0) return;
-    const ticks = (middleOfNtp(this.#ntp(nowMs)) - block.lastSenderReport - block.delaySinceLastSenderReport) | 0;
+    if (block.lastSenderReport !== 0) this.answered(block.lastSenderReport, block.delaySinceLastSenderReport, nowMs);
+  }
+
+  /** A time of ours came back: the middle of it, and how long the far end kept it, in 1/65,536 s. */
+  answered(middle: number, delaySince: number, nowMs: number): void {
+    const ticks = (middleOfNtp(this.ntp(nowMs)) - middle - delaySince) | 0;
     const roundTripMs = (ticks * 1000) / 65_536;
     // The report's clock is 15 µs fine: a trip over the loopback may come out slightly negative.
     if (roundTripMs > -1 && roundTripMs < MOST_ROUND_TRIP_MS) this.#roundTripMs = Math.max(0, roundTripMs);
   }
 
-  #ntp(nowMs: number): NtpTime {
+  /** The time that reports tell. */
+  ntp(nowMs: number): NtpTime {
     return ntpTime(this.#wallOffsetMs + nowMs);
   }
 }

@@ -15,6 +15,8 @@ import {
   type sessionStart,
 } from '../protocol/engine-api.js';
 
+import type { QualityFigures } from '../protocol/quality.js';
+
 export type OpenedSession = z.output<typeof sessionOpen.result>;
 export type Tone = 'bell' | 'ringback' | 'busy';
 
@@ -25,6 +27,8 @@ export interface EngineEvents {
   onSilent(sessionId: string, silent: boolean): void;
   /** The session's packets take another path from now on. */
   onMoved(sessionId: string, path: MediaPath, reason: string): void;
+  /** Once a second of a session that is started. */
+  onQuality(sessionId: string, quality: QualityFigures): void;
   /** The media process is gone, and its sessions with it. */
   onLost(): void;
 }
@@ -178,6 +182,7 @@ export class EngineClient {
     else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
     else if ('path' in params) this.#events.onMoved(params.sessionId, params.path, params.reason);
+    else if ('quality' in params) this.#events.onQuality(params.sessionId, params.quality);
     else this.#logger.info({ ...params, about: name }, 'a sound card changed');
   }
 

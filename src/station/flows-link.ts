@@ -4,6 +4,7 @@ import type { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { type ButtonPressed, type FlowsReport, flowsNotifications, flowsRequests } from '../protocol/flows-api.js';
+import type { QualityFigures } from '../protocol/quality.js';
 import type { CallView } from '../protocol/station-api.js';
 import type { CallControl } from './call-control.js';
 import type { DoorControl } from './door-control.js';
@@ -83,6 +84,12 @@ export class FlowsLink {
 
   callChanged(view: CallView): void {
     for (const [peer, { wantsCalls }] of this.#clients) if (wantsCalls) peer.notify('call.changed', view);
+  }
+
+  quality(callId: string, quality: QualityFigures): void {
+    for (const [peer, { wantsCalls }] of this.#clients) {
+      if (wantsCalls) peer.notify('quality.report', { callId, quality });
+    }
   }
 
   async close(): Promise<void> {

@@ -8,6 +8,7 @@ import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { FLOWS_SOCKET } from '../protocol/flows-api.js';
+import type { QualityFigures } from '../protocol/quality.js';
 import type { CallView, StationStatus } from '../protocol/station-api.js';
 import { topic } from '../protocol/topics.js';
 import type { CallControl } from './call-control.js';
@@ -114,6 +115,11 @@ export class Flows {
 
   callChanged(view: CallView): void {
     this.#link?.callChanged(view);
+  }
+
+  /** Once a second of a call. */
+  quality(callId: string, quality: QualityFigures): void {
+    this.#link?.quality(callId, quality);
   }
 
   async close(): Promise<void> {

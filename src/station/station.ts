@@ -10,6 +10,7 @@ import { Counters } from '../core/counters.js';
 import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
+import type { QualityFigures } from '../protocol/quality.js';
 import type { CallView } from '../protocol/station-api.js';
 import { CallControl } from './call-control.js';
 import { readInbox } from './call-inbox.js';
@@ -25,6 +26,7 @@ import { PeerWatch } from './peer-watch.js';
 import { type OpenPins, openBoardPins, type Pins } from './pins.js';
 import { announce, lastWill, newIdentity } from './presence.js';
 import { PressActions } from './press-actions.js';
+import { QualityReports } from './quality-reports.js';
 import { Signalling } from './signalling.js';
 import { SiteHost } from './site-host.js';
 import { serveStationMetrics } from './station-metrics.js';
@@ -57,6 +59,7 @@ export class Station {
   readonly #events: OutboxSender;
   readonly #engine: EngineClient;
   readonly #signalling: Signalling;
+  readonly #quality: QualityReports;
   readonly #journal: CallJournal;
   readonly #watch: PeerWatch;
   readonly #calls: CallControl;
@@ -108,6 +111,7 @@ export class Station {
       ...common,
     });
     this.#events = new OutboxSender({ outbox: this.#outbox, link: this.#link, site, station, ...common });
+    this.#quality = new QualityReports({ link: this.#link, site, station, ...common });
     this.#signalling = new Signalling({ link: this.#link, site, station, clock });
     this.#watch = new PeerWatch({ clock, onLost: () => this.#calls.happened({ on: 'peer-lost' }) });
     this.#engine = new EngineClient({
@@ -122,6 +126,7 @@ export class Station {
         },
         onSilent: (callId, silent) => this.#calls.current?.callId === callId && this.#watch.silent(silent),
         onMoved: (callId, path, reason) => this.#calls.moved(callId, path, reason),
+        onQuality: (callId, quality) => this.#qualityTold(callId, quality),
         onLost: () => this.#calls.happened({ on: 'media-lost' }),
       },
     });
@@ -253,6 +258,12 @@ export class Station {
     this.#note('call', { callId: call.callId, state, direction, peer, reason });
     if (isOver) void figures.then((known) => this.#api?.notify('call.changed', { ...view, figures: known }));
     else this.#api?.notify('call.changed', { ...view, figures: null });
+  }
+
+  #qualityTold(callId: string, quality: QualityFigures): void {
+    this.#api?.notify('quality.report', { callId, quality });
+    this.#flows?.quality(callId, quality);
+    this.#quality.report(callId, quality);
   }
 
   #pressed(button: string): void {

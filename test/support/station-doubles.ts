@@ -13,6 +13,7 @@ import {
   type SessionFigures,
   type sessionStart,
 } from '../../src/protocol/engine-api.js';
+import type { QualityFigures } from '../../src/protocol/quality.js';
 import type { OpenPins, PinsOptions } from '../../src/station/pins.js';
 
 type Started = z.output<typeof sessionStart.params>;
@@ -158,9 +159,18 @@ function figures(sessionId: string): SessionFigures {
     playoutDelayMs: 40,
     targetDelayMs: 20,
     firstAudioAfterMs: 80,
+    quality: QUALITY,
     refused: {},
   };
 }
+
+export const QUALITY: QualityFigures = {
+  mos: { listening: 4.3, conversational: 4.2, remoteListening: null, remoteConversational: null },
+  concealedPct: 0.5,
+  redRecovered: 3,
+  lossRuns: { runs: 1, meanPackets: 1, longestPackets: 1, bursts: 0, burstDensityPct: 0, gapDensityPct: 0.2 },
+  ladder: [],
+};
 
 /** Fingers, a lock and two lights, without wires. */
 export class BoardDouble {

@@ -43,7 +43,7 @@ export function statusTable(status: StationStatus): string {
   for (const call of calls) table.push([`call ${call.direction}`, `${call.state}, ${call.peerName || call.peer}`]);
   if (calls.length === 0) table.push(['call', 'none']);
   for (const session of engine?.sessions ?? []) {
-    table.push(['packets', packetsText(session)], ['path', pathText(session)]);
+    table.push(['packets', packetsText(session)], ['path', pathText(session)], ['quality', qualityText(session)]);
   }
   const refused = Object.entries({ ...status.refused, ...door.refused });
   if (refused.length > 0) table.push(['refused', refused.map(([name, count]) => `${name} ${count}`).join(', ')]);
@@ -78,6 +78,19 @@ function packetsText({ sent, received, lost, late, concealed, fecDecoded }: Sess
   const lostPct = received + lost === 0 ? 0 : (100 * lost) / (received + lost);
   const made = `concealed ${concealed}, by FEC ${fecDecoded}`;
   return `sent ${sent}, received ${received}, lost ${lost} (${lostPct.toFixed(1)} %), late ${late}, ${made}`;
+}
+
+function qualityText({ quality: { mos, concealedPct, lossRuns, redRecovered, ladder } }: SessionFigures): string {
+  const score = (value: number | null) => (value === null ? '-' : value.toFixed(1));
+  const scores = `MOS ${score(mos.listening)} here, ${score(mos.remoteListening)} there`;
+  const runs = `loss runs ${lossRuns.runs} of ${lossRuns.meanPackets.toFixed(1)}`;
+  const heard = `${scores}, concealed ${concealedPct.toFixed(1)} %, ${runs}, from copies ${redRecovered}`;
+  const step = ladder.at(-1);
+  if (step === undefined) return heard;
+  const { bitrateBps, fecForPct, redDistances, reason } = step;
+  const fec = fecForPct > 0 ? `, FEC for ${fecForPct.toFixed(0)} %` : '';
+  const copies = redDistances.length > 0 ? `, copies ${redDistances.join(' and ')} back` : '';
+  return `${heard}\nsends ${(bitrateBps / 1000).toFixed(0)} kbit/s${fec}${copies} (${reason})`;
 }
 
 function pathText({ path, remote, srtp, jitterMs, roundTripMs, playoutDelayMs }: SessionFigures): string {

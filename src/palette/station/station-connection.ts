@@ -127,7 +127,7 @@ export class StationConnection {
         if (button?.name === params.button && wants === true) listener.pressed?.(params);
       } else if ('microphoneDbfs' in params) {
         if (listener.wantsLevels === true) listener.level?.(params);
-      } else {
+      } else if ('state' in params) {
         this.#call = params.state === 'ended' ? null : params;
         listener.call?.(params);
       }

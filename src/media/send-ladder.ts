@@ -1,0 +1,143 @@
+import type { OpusEncoderSettings } from '../codec/codec.js';
+import type { AudioCodec } from '../protocol/engine-api.js';
+import type { LadderStepFigures } from '../protocol/quality.js';
+import { LocalLadder, type LocalReport, type LocalStep } from '../quality/local-ladder.js';
+import { LossLadder } from '../quality/loss-ladder.js';
+import type { LossReport } from '../quality/loss-report.js';
+import type { PacketTimeMs, ProtectionLimits } from '../quality/protection.js';
+
+/** What offer and answer agreed on, as far as it bounds what may be sent. */
+export interface AgreedBounds {
+  readonly codec: AudioCodec;
+  readonly red: { readonly copies?: number | undefined } | null;
+  readonly peerWantsFec: boolean;
+  readonly packetTimeMs: PacketTimeMs;
+  readonly maxPacketTimeMs?: PacketTimeMs | undefined;
+}
+
+/** Of 8 kHz, 8 bits each. */
+const G711_BPS = 64_000;
+/** RFC 2198 has two as its example; who takes RED takes as many. */
+const COPIES_UNTOLD = 2;
+
+/** What both ends can do, of what is configured. */
+export function protectionLimits(opus: OpusEncoderSettings, agreed: AgreedBounds): ProtectionLimits {
+  const isOpus = agreed.codec === 'opus';
+  const packetTimeMs = shorter(agreed.packetTimeMs, opus.packetTimeMs);
+  return {
+    codec: isOpus ? 'opus' : 'g711',
+    bitrateBps: isOpus ? opus.bitrateBps : G711_BPS,
+    complexity: opus.complexity,
+    mayFec: isOpus && opus.inbandFec && agreed.peerWantsFec,
+    mostCopies: agreed.red === null ? 0 : (agreed.red.copies ?? COPIES_UNTOLD),
+    packetTimeMs,
+    mostPacketTimeMs: agreed.maxPacketTimeMs ?? packetTimeMs,
+  };
+}
+
+/** What is sent from now on. */
+export interface SendSettings {
+  readonly opus: OpusEncoderSettings;
+  readonly redDistances: readonly number[];
+}
+
+export interface SendLadderOptions {
+  /** As configured: the most bits, the highest complexity, whether in-band FEC may be used, the loss that a call begins with. */
+  readonly opus: OpusEncoderSettings;
+  readonly openedMs: number;
+  apply(settings: SendSettings): void;
+  /** The machine can't bear what it does, or can again; the part that is not the session's own is told on. */
+  localChanged(step: LocalStep): void;
+}
+
+const MOST_STEPS = 32;
+
+/** The two ladders of a session, the network's and the machine's, and what follows from both for the encoder. */
+export class SendLadder {
+  readonly #options: SendLadderOptions;
+  readonly #local: LocalLadder;
+  readonly #steps: LadderStepFigures[] = [];
+  #loss: LossLadder | null = null;
+
+  constructor(options: SendLadderOptions) {
+    this.#options = options;
+    this.#local = new LocalLadder(options.opus.complexity, options.openedMs);
+  }
+
+  /** The last steps, the newest last. */
+  get steps(): readonly LadderStepFigures[] {
+    return this.#steps;
+  }
+
+  get wantsOtherPath(): boolean {
+    return this.#loss?.step.wantsOtherPath ?? false;
+  }
+
+  /** What both ends agreed on. */
+  agreed(limits: ProtectionLimits, nowMs: number): void {
+    if (this.#loss === null) {
+      this.#loss = new LossLadder(limits, nowMs, this.#options.opus.expectedLossPct);
+      this.#note(this.#loss.step.reason, nowMs);
+    } else if (this.#loss.limit(limits, nowMs) !== null) {
+      this.#note('limits', nowMs);
+    }
+    this.#apply();
+  }
+
+  /** The far end says what it lost of ours. */
+  report(report: LossReport): void {
+    const step = this.#loss?.report(report) ?? null;
+    if (step === null) return;
+    this.#note(step.reason, report.atMs);
+    this.#apply();
+  }
+
+  /** The machine says how it fares. */
+  local(report: LocalReport): void {
+    const step = this.#local.report(report);
+    if (step === null) return;
+    this.#note(step.reason, report.atMs);
+    this.#apply();
+    this.#options.localChanged(step);
+  }
+
+  #note(reason: LadderStepFigures['reason'], nowMs: number): void {
+    const step = this.#loss?.step;
+    if (step === undefined) return;
+    this.#steps.push({
+      atMs: nowMs - this.#options.openedMs,
+      reason,
+      bitrateBps: step.bitrateBps,
+      fecForPct: step.fecForPct,
+      redDistances: [...step.redDistances],
+      packetTimeMs: step.packetTimeMs,
+      complexity: this.#local.step.complexity,
+      lossPct: step.lossPct,
+      meanRunPackets: step.meanRunPackets,
+      wantsOtherPath: step.wantsOtherPath,
+    });
+    if (this.#steps.length > MOST_STEPS) this.#steps.shift();
+  }
+
+  #apply(): void {
+    const step = this.#loss?.step;
+    if (step === undefined) return;
+    const { bitrateBps, fecForPct, redDistances, packetTimeMs } = step;
+    this.#options.apply({
+      opus: {
+        ...this.#options.opus,
+        bitrateBps,
+        packetTimeMs,
+        complexity: this.#local.step.complexity,
+        inbandFec: fecForPct > 0,
+        expectedLossPct: fecForPct,
+      },
+      redDistances,
+    });
+  }
+}
+
+function shorter(a: PacketTimeMs, b: PacketTimeMs): PacketTimeMs {
+  if (a < b) return a;
+  return b;
+}
