@@ -2,6 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
+import { connectRpc } from '../src/adapters/sockets/rpc.js';
+import { FLOWS_SOCKET, flowsNotifications, flowsRequests } from '../src/protocol/flows-api.js';
 import { Site, until } from './support/site.js';
 import { configFile, Post } from './support/station-post.js';
 
@@ -57,4 +59,37 @@ test('a call moves to MQTT and back as its media says, and the peer is told', as
   door.board.press('open');
   await Promise.all([door.is('ended'), panel.is('ended')]);
   t.equal(door.call?.reason, 'hung-up', 'and nobody hung up before');
+});
+
+test('digits go to the peer of the call, and are told to people and flows there', async (t) => {
+  const { door, panel, callId } = await talking(t);
+  t.same(await door.api.call('call.dtmf', { digits: '12#' }), { callId });
+  t.same(door.engine.digits, ['12# 100']);
+  await t.rejects(door.api.call('call.dtmf', { digits: 'open sesame' }), { message: /digits/ });
+  const flowsTold: { name: string; params: unknown }[] = [];
+  const flows = await connectRpc({
+    path: join(panel.dir, 'run', FLOWS_SOCKET),
+    requests: flowsRequests,
+    notifications: flowsNotifications,
+    timeoutMs: 5_000,
+    onNotification: (name, params) => flowsTold.push({ name, params }),
+    onClose: () => {},
+  });
+  await flows.call('station.describe', {});
+  t.same(await flows.call('call.dtmf', { digits: '7', durationMs: 200 }), { callId });
+  t.same(panel.engine.digits, ['7 200']);
+
+  panel.engine.digit('call-of-nobody', '9');
+  panel.engine.digit(callId, '5');
+  const told = { name: 'call.dtmf', params: { callId, digit: '5', durationMs: 100 } };
+  await until(() => panel.told.some(({ name }) => name === 'call.dtmf') && flowsTold.length > 0);
+  t.same(
+    panel.told.filter(({ name }) => name === 'call.dtmf'),
+    [told],
+  );
+  t.same(flowsTold, [told]);
+  flows.close();
+  door.board.press('open');
+  await panel.is('ended');
+  await t.rejects(panel.api.call('call.dtmf', { digits: '1' }), { code: 'no-call' });
 });

@@ -4,8 +4,9 @@ import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
 import { FRAME_MS, frameSamples } from '../src/audio/frame.js';
 import { opusCarriesFec } from '../src/codec/opus-packet.js';
 import { ManualClock } from '../src/core/clock.js';
-import { MediaSession, type SessionAgreement } from '../src/media/media-session.js';
+import { MediaSession } from '../src/media/media-session.js';
 import { Mixer } from '../src/media/mixer.js';
+import type { SessionAgreement } from '../src/media/session-agreement.js';
 import { ToneSource } from '../src/media/tone.js';
 import { parseRtcp } from '../src/rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket, writeRtp } from '../src/rtp/rtp-packet.js';
@@ -86,6 +87,7 @@ async function party(
       },
       heard: (afterMs) => events.push(`heard ${afterMs}`),
       silent: (isSilent) => events.push(isSilent ? 'silent' : 'not silent'),
+      digit: (digit, durationMs) => events.push(`digit ${digit} ${durationMs}`),
     },
   });
   return { session, sent, events };

@@ -84,6 +84,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     listener: {
       heard: (sessionId, afterMs) => server?.notify('session.heard', { sessionId, afterMs }),
       silent: (sessionId, silent) => server?.notify('session.silent', { sessionId, silent }),
+      digit: (sessionId, digit, durationMs) => server?.notify('session.dtmf', { sessionId, digit, durationMs }),
       moved: (sessionId, path, reason) => server?.notify('session.path', { sessionId, path, reason }),
       quality: (sessionId, quality) => server?.notify('session.quality', { sessionId, quality }),
       changed: () => sound.capture(sessions.wantMicrophone),
@@ -129,6 +130,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       'session.start': async ({ sessionId, path, remote, provePath, ...agreement }, peer) => {
         ordered(peer);
         await sessions.start(sessionId, { path, remote, provePath }, agreement);
+        return {};
+      },
+      'session.dtmf': async ({ sessionId, digits, durationMs }, peer) => {
+        ordered(peer);
+        await sessions.sendDigits(sessionId, digits, durationMs);
         return {};
       },
       'session.close': async ({ sessionId }, peer) => {

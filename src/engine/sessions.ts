@@ -6,7 +6,8 @@ import type { Clock, Timer } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { FrameSource } from '../media/frame-source.js';
-import { MediaSession, type SessionAgreement } from '../media/media-session.js';
+import { MediaSession } from '../media/media-session.js';
+import type { SessionAgreement } from '../media/session-agreement.js';
 import type { MediaPath, MqttIdentity, SessionFigures, Transport } from '../protocol/engine-api.js';
 import type { QualityFigures } from '../protocol/quality.js';
 import { MqttPaths } from './mqtt-paths.js';
@@ -20,6 +21,7 @@ const REFUSED_LOG_MS = 10_000;
 export interface SessionsListener {
   heard(sessionId: string, afterMs: number): void;
   silent(sessionId: string, isSilent: boolean): void;
+  digit(sessionId: string, digit: string, durationMs: number): void;
   /** The session's packets take another path from now on. */
   moved(sessionId: string, path: MediaPath, reason: MoveReason): void;
   /** Once a second of a session that is started. */
@@ -134,6 +136,12 @@ export class Sessions {
     this.#options.listener.changed();
   }
 
+  /** @throws AppError `session-unknown`, and what `MediaSession.sendDigits` says */
+  async sendDigits(sessionId: string, digits: string, durationMs: number): Promise<void> {
+    const { media } = await this.#find(sessionId);
+    media.sendDigits(digits, durationMs);
+  }
+
   /** Says goodbye, frees the port. @throws AppError `session-unknown` */
   async close(sessionId: string): Promise<SessionFigures> {
     const session = await this.#find(sessionId);
@@ -230,6 +238,7 @@ export class Sessions {
         heard: (afterMs) => listener.heard(sessionId, afterMs),
         silent: (isSilent) => listener.silent(sessionId, isSilent),
         quality: (quality) => listener.quality(sessionId, quality),
+        digit: (digit, durationMs) => listener.digit(sessionId, digit, durationMs),
       },
     });
     try {

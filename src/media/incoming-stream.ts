@@ -25,6 +25,7 @@ export interface IncomingStreamOptions {
   refused(fault: string): void;
 }
 
+const NOTHING = new Uint8Array(0);
 /** Copies arrive as unevenly as all packets do: beyond their own delay, so many jitters, in steps, so that playout need not follow each. */
 const JITTERS = 2;
 const WAIT_STEP_MS = 10;
@@ -74,6 +75,12 @@ export class IncomingStream {
       if (result === 'queued' || result === 'reordered') quality.recovered();
     }
     this.#wait(format.clockRateHz);
+  }
+
+  /** A packet of the same sequence that is no speech: it has come, and is not played. */
+  other(packet: RtpPacket, arrivalMs: number): void {
+    const { quality, lost } = this.#options;
+    if (quality.arrived(packet, { payload: NOTHING, durationMs: null }, arrivalMs)) lost();
   }
 
   #wait(clockRateHz: number): void {

@@ -5,7 +5,7 @@ import { opusCarriesFec, opusDurationMs } from '../codec/opus-packet.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { Playout } from '../playout/playout.js';
-import type { AudioCodec, SessionFigures } from '../protocol/engine-api.js';
+import type { SessionFigures } from '../protocol/engine-api.js';
 import type { QualityFigures } from '../protocol/quality.js';
 import type { LocalStep } from '../quality/local-ladder.js';
 import { RemoteSource } from '../rtp/remote-source.js';
@@ -14,11 +14,13 @@ import { kindOfDatagram, parseRtp, type RtpPacket } from '../rtp/rtp-packet.js';
 import { SendStatistics } from '../rtp/send-statistics.js';
 import type { FrameSource } from './frame-source.js';
 import { IncomingStream } from './incoming-stream.js';
-import { MediaProtection, type SrtpKeys } from './media-protection.js';
+import { MediaProtection } from './media-protection.js';
 import { RtcpReporter } from './rtcp-reporter.js';
 import { protectionLimits, SendLadder, type SendSettings } from './send-ladder.js';
 import { SendPipeline } from './send-pipeline.js';
+import type { SessionAgreement } from './session-agreement.js';
 import { clockRateHzOf, OPUS_CLOCK_HZ, SessionCodecs } from './session-codecs.js';
+import { SessionEvents } from './session-events.js';
 import { SessionQuality } from './session-quality.js';
 
 /** Without a packet for so long the far end counts as silent; one that sends reports alone has up to 6.2 s between them. */
@@ -54,27 +56,12 @@ export interface MediaSessionListener {
   quality?(figures: QualityFigures): void;
   /** This machine can't bear what it does, or can again. */
   localChanged?(step: LocalStep): void;
+  /** The far end pressed a digit of a telephone, for so long. */
+  digit?(digit: string, durationMs: number): void;
 }
 
 export type SessionWay = Pick<SessionFigures, 'remote' | 'path' | 'migrations' | 'probeRoundTripMs'>;
 const NO_WAY: SessionWay = { remote: null, path: 'udp', migrations: 0, probeRoundTripMs: { udp: null, mqtt: null } };
-
-/** What offer and answer agreed on; see `session.start` of the engine API. */
-export interface SessionAgreement {
-  readonly sendPayloadType: number;
-  readonly receivePayloadType: number;
-  readonly codec: AudioCodec;
-  /** `copies`: how many the far end takes in a packet; 2 where it does not say. */
-  readonly red: { readonly send: number; readonly receive: number; readonly copies?: number | undefined } | null;
-  readonly telephoneEvent: { readonly send: number; readonly receive: number } | null;
-  readonly srtp: SrtpKeys;
-  readonly peerWantsFec: boolean;
-  readonly packetTimeMs: PacketTimeMs;
-  /** The longest that the far end takes; `packetTimeMs` where it does not say. */
-  readonly maxPacketTimeMs?: PacketTimeMs | undefined;
-  /** A muted session sends reports and no audio, no silence either: the microphone can be closed. */
-  readonly muted: boolean;
-}
 
 /**
  * One far end: what it is sent, what of it is played, and the reports of both (RFC 3550, 7587), protected where both
@@ -101,6 +88,7 @@ export class MediaSession implements FrameSource {
   readonly #reporter: RtcpReporter;
   readonly #protection: MediaProtection;
   readonly #codecs: SessionCodecs;
+  readonly #events: SessionEvents;
   #agreement: SessionAgreement | null = null;
   #firstAudioAfterMs: number | null = null;
   #silentAtMs = 0;
@@ -148,8 +136,18 @@ export class MediaSession implements FrameSource {
       },
       decoderFailed: () => this.refused.count('payload-invalid'),
     });
+    this.#events = new SessionEvents({
+      clock,
+      sender: this.#sender,
+      agreed: () => this.#agreement,
+      digit: (digit, durationMs) => listener.digit?.(digit, durationMs),
+      refused: (fault) => this.refused.count(fault),
+    });
     this.#source = new RemoteSource(OPUS_CLOCK_HZ, {
-      deliver: (packet, arrivalMs) => this.#incoming.packet(packet, arrivalMs),
+      deliver: (packet, arrivalMs) => {
+        if (this.#events.takes(packet)) this.#incoming.other(packet, arrivalMs);
+        else this.#incoming.packet(packet, arrivalMs);
+      },
       refused: (fault) => this.refused.count(fault),
     });
     this.#reporter = new RtcpReporter({
@@ -251,6 +249,11 @@ export class MediaSession implements FrameSource {
     return parsed.packet.ssrc !== this.ssrc && (known === undefined || known === parsed.packet.ssrc);
   }
 
+  /** Sends digits, also while muted. @throws AppError `events-not-agreed`, `events-full`, `digits-invalid` */
+  sendDigits(digits: string, durationMs: number): void {
+    this.#events.send(digits, durationMs);
+  }
+
   /** 10 ms of the microphone. */
   frame(frame: AudioFrame): void {
     if (this.isSending && !this.#isClosed) this.#sender.push(frame);
@@ -297,6 +300,7 @@ export class MediaSession implements FrameSource {
     this.#isClosed = true;
     this.#silenceTimer?.cancel();
     this.#scoreTimer?.cancel();
+    this.#events.close();
     this.#reporter.close();
     this.#codecs.free();
     this.#playout.free();
@@ -311,13 +315,14 @@ export class MediaSession implements FrameSource {
       this.refused.count(fault);
     } else if (parsed.ok) {
       this.#isAlive(arrivalMs + SILENT_AFTER_RTP_MS);
-      this.#source.packet(parsed.packet, arrivalMs);
+      this.#source.packet(this.#events.placed(parsed.packet), arrivalMs);
     }
   }
 
   #whyNotOurs(packet: RtpPacket): string | null {
     if (this.#agreement === null) return 'before-start';
-    if (!this.#incoming.takes(packet.payloadType)) return 'other-payload-type';
+    const isOurs = this.#incoming.takes(packet.payloadType) || this.#events.takesType(packet.payloadType);
+    if (!isOurs) return 'other-payload-type';
     return packet.ssrc === this.ssrc ? 'own-ssrc' : null;
   }
 
@@ -382,5 +387,3 @@ export class MediaSession implements FrameSource {
     this.#options.listener.silent(isSilent);
   }
 }
-
-type PacketTimeMs = OpusEncoderSettings['packetTimeMs'];

@@ -2,7 +2,7 @@ import { type AudioFrame, FRAME_MS, frameSamples, type RateHz } from '../audio/f
 import type { AudioEncoder } from '../codec/codec.js';
 import { writeRed } from '../rtp/red.js';
 import { RedHistory } from '../rtp/red-history.js';
-import { writeRtp } from '../rtp/rtp-packet.js';
+import { type RtpPacket, writeRtp } from '../rtp/rtp-packet.js';
 import { EncodeTime } from './encode-time.js';
 
 /** A pause of the microphone longer than this shows in the timestamps; a shorter one is the card's jitter. */
@@ -54,6 +54,7 @@ export class SendPipeline {
   #timestamp: number;
   #marker = true;
   #lastFrameMs = Number.NaN;
+  #isInterrupted = false;
   readonly #encodeTime = new EncodeTime();
   readonly #history = new RedHistory();
 
@@ -98,30 +99,45 @@ export class SendPipeline {
     this.#sendPacket(this.#format);
   }
 
+  /** From now on audio is not sent: its time passes, until `resume`. @returns the timestamp of this moment */
+  interrupt(nowMs: number): number {
+    this.#isInterrupted = true;
+    // Without frames (muted) time has to be told of.
+    if (Number.isNaN(this.#lastFrameMs)) this.#lastFrameMs = nowMs - FRAME_MS;
+    this.#accountForGap(nowMs);
+    return this.#timestamp;
+  }
+
+  resume(): void {
+    this.#isInterrupted = false;
+    this.#marker = true;
+  }
+
+  /** A packet that takes the place of audio, of the same sequence. `endsAt` is where it reaches to on the timestamps. */
+  sendOther(packet: Pick<RtpPacket, 'payloadType' | 'marker' | 'timestamp' | 'payload'>, endsAt: number): void {
+    this.#write(packet, endsAt);
+  }
+
   #sendPacket(format: SendFormat): void {
     const timestamp = this.#timestamp;
     const packetTicks = (format.clockRateHz / 1000) * format.packetTimeMs;
     this.#timestamp = (timestamp + packetTicks) >>> 0;
+    if (this.#isInterrupted) return;
     const encoded = this.#encode(format.encoder);
     if (encoded.length === 0) {
       this.#marker = true;
       return;
     }
-    const { payloadType, payload } = this.#withCopies(format, encoded, timestamp, packetTicks);
-    const { ssrc } = this.#options;
-    const datagram = writeRtp({
-      payloadType,
-      marker: this.#marker,
-      sequence: this.#sequence,
-      timestamp,
-      ssrc,
-      csrcs: [],
-      extension: null,
-      payload,
-    });
-    this.#sequence = (this.#sequence + 1) & 0xffff;
+    const packet = this.#withCopies(format, encoded, timestamp, packetTicks);
+    this.#write({ ...packet, marker: this.#marker, timestamp }, timestamp);
     this.#marker = false;
-    this.#options.send(datagram, timestamp, payload.length);
+  }
+
+  #write(packet: Pick<RtpPacket, 'payloadType' | 'marker' | 'timestamp' | 'payload'>, reportedAt: number): void {
+    const { ssrc, send } = this.#options;
+    const datagram = writeRtp({ ...packet, sequence: this.#sequence, ssrc, csrcs: [], extension: null });
+    this.#sequence = (this.#sequence + 1) & 0xffff;
+    send(datagram, reportedAt, packet.payload.length);
   }
 
   /** @returns nothing where there is nothing to send */

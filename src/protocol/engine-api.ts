@@ -80,6 +80,16 @@ export const sessionStart = {
   }),
   result: z.object({}),
 };
+/** Digits of a telephone, one after the other; a result says that they wait to be sent. */
+export const dtmfParams = z.object({
+  digits: z.string().regex(/^[0-9*#A-D]{1,32}$/, 'must be 1 to 32 of 0 to 9, *, # and A to D'),
+  /** Of each. */
+  durationMs: z.int().min(40).max(1_300).default(100),
+});
+/** A digit that the far end pressed. */
+export const dtmfTold = z.object({ digit: z.string().length(1), durationMs: z.int().min(0) });
+/** As telephone events (RFC 4733), in the place of audio; also while muted. */
+export const sessionDtmf = { params: dtmfParams.extend({ sessionId }), result: z.object({}) };
 export const sessionClose = {
   params: z.object({ sessionId }),
   result: z.object({ figures: z.lazy(() => sessionFigures) }),
@@ -166,6 +176,7 @@ export type EngineStatus = z.infer<typeof engineStatusResult>;
 export const engineRequests = {
   'session.open': sessionOpen,
   'session.start': sessionStart,
+  'session.dtmf': sessionDtmf,
   'session.close': sessionClose,
   'tone.play': tonePlay,
   'tone.stop': toneStop,
@@ -185,6 +196,8 @@ export const engineNotifications = {
   }),
   /** The first packet of the far end was played. */
   'session.heard': z.object({ sessionId, afterMs: z.number() }),
+  /** The far end pressed a digit, which is over. */
+  'session.dtmf': z.object({ sessionId, ...dtmfTold.shape }),
   /** No packet for 5 s (or again after it). */
   'session.silent': z.object({ sessionId, silent: z.boolean() }),
   /** Once a second of a session that is started. */

@@ -1,6 +1,7 @@
 import * as z from 'zod';
+import { dtmfParams } from './engine-api.js';
 import { qualityFigures } from './quality.js';
-import { callView } from './station-api.js';
+import { callDtmf, callView } from './station-api.js';
 
 /**
  * In the `run` folder: where the station serves flows, and where the flows process serves its own metrics to the station. Each is
@@ -77,6 +78,8 @@ export const flowsRequests = {
   'call.hangUp': { params: z.object({}), result: ofCall },
   /** Sends nothing more of this call's microphone, until told otherwise or the call ends. */
   'call.mute': { params: z.object({ muted: z.boolean() }), result: ofCall },
+  /** Digits of a telephone (RFC 4733), which the peer of the call is told one by one. */
+  'call.dtmf': { params: dtmfParams, result: ofCall },
   /** How loud far ends are: 100 as they are sent, 0 silence. Bell and other tones are not changed. */
   'call.volume': { params: z.object({ percent }), result: z.object({ percent }) },
   'door.open': { params: z.object({}), result: z.object({ opened: z.boolean(), reason: z.string() }) },
@@ -91,6 +94,8 @@ export const flowsNotifications = {
   'call.changed': callView,
   /** How the call is heard, once a second, to who described the station. */
   'quality.report': z.object({ callId, quality: qualityFigures }),
+  /** The peer pressed a digit; told to those that are told `call.changed`. */
+  'call.dtmf': callDtmf,
   /** RMS of the last 100 ms, dB below full scale; null for a card that is closed or down. */
   level: z.object({ microphoneDbfs: level, speakerDbfs: level }),
 } as const;

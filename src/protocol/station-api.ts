@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { engineStatusResult, sessionFigures } from './engine-api.js';
+import { dtmfParams, dtmfTold, engineStatusResult, sessionFigures } from './engine-api.js';
 import { qualityFigures } from './quality.js';
 
 /** The station's local API: JSON-RPC 2.0 over a Unix socket. Requests and results, then notifications. */
@@ -17,6 +17,10 @@ export const callView = z.object({
   reason: z.string().nullable(),
 });
 export type CallView = z.infer<typeof callView>;
+
+/** A digit that the peer of the call pressed. */
+export const callDtmf = dtmfTold.extend({ callId });
+export type CallDtmf = z.infer<typeof callDtmf>;
 
 export const stationStatusResult = z.object({
   station: z.string(),
@@ -88,6 +92,8 @@ export const stationRequests = {
     params: z.object({ callId: callId.optional() }),
     result: z.object({ callId, figures: sessionFigures.nullable() }),
   },
+  /** In a call: digits of a telephone (RFC 4733), which the peer is told one by one. */
+  'call.dtmf': { params: dtmfParams, result: z.object({ callId }) },
   /** In a call: the peer's door; without one: the station's own. */
   'door.open': { params: z.object({}), result: z.object({ opened: z.boolean(), reason: z.string() }) },
   'station.status': { params: z.object({}), result: stationStatusResult },
@@ -95,6 +101,8 @@ export const stationRequests = {
 
 export const stationNotifications = {
   'call.changed': callView.extend({ figures: sessionFigures.nullable() }),
+  /** The peer pressed a digit. */
+  'call.dtmf': callDtmf,
   'button.pressed': z.object({ button: z.string() }),
   'door.changed': z.object({ open: z.boolean(), by: z.string() }),
   'session.heard': z.object({ callId, afterMs: z.number() }),

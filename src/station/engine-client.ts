@@ -29,6 +29,8 @@ export interface EngineEvents {
   onMoved(sessionId: string, path: MediaPath, reason: string): void;
   /** Once a second of a session that is started. */
   onQuality(sessionId: string, quality: QualityFigures): void;
+  /** The far end pressed a digit of a telephone. */
+  onDigit(sessionId: string, digit: string, durationMs: number): void;
   /** The media process is gone, and its sessions with it. */
   onLost(): void;
 }
@@ -94,6 +96,10 @@ export class EngineClient {
 
   async startSession(params: z.input<typeof sessionStart.params>): Promise<void> {
     await this.#connected().call('session.start', params);
+  }
+
+  async sendDigits(sessionId: string, digits: string, durationMs: number): Promise<void> {
+    await this.#connected().call('session.dtmf', { sessionId, digits, durationMs });
   }
 
   /** @returns null where the media process can't say */
@@ -181,6 +187,7 @@ export class EngineClient {
     if ('open' in params) this.#events.onCapture(params.open);
     else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
+    else if ('digit' in params) this.#events.onDigit(params.sessionId, params.digit, params.durationMs);
     else if ('path' in params) this.#events.onMoved(params.sessionId, params.path, params.reason);
     else if ('quality' in params) this.#events.onQuality(params.sessionId, params.quality);
     else this.#logger.info({ ...params, about: name }, 'a sound card changed');

@@ -5,8 +5,9 @@ import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { type ButtonPressed, type FlowsReport, flowsNotifications, flowsRequests } from '../protocol/flows-api.js';
 import type { QualityFigures } from '../protocol/quality.js';
-import type { CallView } from '../protocol/station-api.js';
+import type { CallDtmf, CallView } from '../protocol/station-api.js';
 import type { CallControl } from './call-control.js';
+import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
 import type { Pins } from './pins.js';
@@ -41,6 +42,7 @@ export interface FlowsLinkOptions {
   readonly station: { readonly id: string; readonly name: string };
   readonly buttons: readonly string[];
   readonly calls: CallControl;
+  readonly digits: CallDigits;
   readonly door: DoorControl;
   readonly engine: EngineClient;
   readonly leds: Pins['leds'];
@@ -92,13 +94,18 @@ export class FlowsLink {
     }
   }
 
+  digit(told: CallDtmf): void {
+    for (const [peer, { wantsCalls }] of this.#clients) if (wantsCalls) peer.notify('call.dtmf', told);
+  }
+
   async close(): Promise<void> {
     this.#levels?.cancel();
     await this.#server?.close();
   }
 
   #serve(): Promise<RpcServer<typeof flowsNotifications>> {
-    const { path, station, buttons, calls, door, engine, leds, adminToken, listener, logger, refused } = this.#options;
+    const { path, station, buttons, calls, digits, door, engine, leds, adminToken, listener, logger, refused } =
+      this.#options;
     const act = <T>(what: () => T): T => {
       listener.acted();
       return what();
@@ -143,6 +150,7 @@ export class FlowsLink {
         'call.reject': () => act(() => ({ callId: calls.reject() })),
         'call.hangUp': () => act(() => ({ callId: calls.hangUp() })),
         'call.mute': ({ muted }) => act(() => ({ callId: calls.mute(muted) })),
+        'call.dtmf': (params) => act(async () => ({ callId: await digits.send(params.digits, params.durationMs) })),
         'call.volume': ({ percent }) =>
           act(() => {
             engine.setVolume(percent);

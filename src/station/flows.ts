@@ -9,9 +9,10 @@ import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { FLOWS_SOCKET } from '../protocol/flows-api.js';
 import type { QualityFigures } from '../protocol/quality.js';
-import type { CallView, StationStatus } from '../protocol/station-api.js';
+import type { CallDtmf, CallView, StationStatus } from '../protocol/station-api.js';
 import { topic } from '../protocol/topics.js';
 import type { CallControl } from './call-control.js';
+import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
 import { FlowsKeeper } from './flows-keeper.js';
@@ -25,6 +26,7 @@ export interface FlowsOptions {
   readonly config: Config;
   readonly board: Board;
   readonly calls: CallControl;
+  readonly digits: CallDigits;
   readonly door: DoorControl;
   readonly engine: EngineClient;
   readonly leds: Pins['leds'];
@@ -122,6 +124,11 @@ export class Flows {
     this.#link?.quality(callId, quality);
   }
 
+  /** The peer of the call pressed a digit. */
+  digit(told: CallDtmf): void {
+    this.#link?.digit(told);
+  }
+
   async close(): Promise<void> {
     this.#gestures.close();
     this.#offers.close();
@@ -130,12 +137,13 @@ export class Flows {
   }
 
   #serve(adminToken: string): Promise<FlowsLink> {
-    const { config, board, calls, door, engine, leds, clock, logger } = this.#options;
+    const { config, board, calls, digits, door, engine, leds, clock, logger } = this.#options;
     return FlowsLink.serve({
       path: join(config.run, FLOWS_SOCKET),
       station: config.station,
       buttons: Object.keys(board.gpio.buttons),
       calls,
+      digits,
       door,
       engine,
       leds,

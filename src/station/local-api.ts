@@ -3,6 +3,7 @@ import type { Counters } from '../core/counters.js';
 import type { Logger } from '../core/logger.js';
 import { type StationStatus, stationNotifications, stationRequests } from '../protocol/station-api.js';
 import type { CallControl } from './call-control.js';
+import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
 
 export type LocalApi = RpcServer<typeof stationNotifications>;
@@ -11,12 +12,13 @@ export type LocalApi = RpcServer<typeof stationNotifications>;
 export function serveLocalApi(options: {
   path: string;
   calls: CallControl;
+  digits: CallDigits;
   door: DoorControl;
   status: () => Promise<StationStatus>;
   logger: Logger;
   refused: Counters<string>;
 }): Promise<LocalApi> {
-  const { path, calls, door, status, logger, refused } = options;
+  const { path, calls, digits, door, status, logger, refused } = options;
   return serveRpc({
     path,
     requests: stationRequests,
@@ -29,6 +31,7 @@ export function serveLocalApi(options: {
         const ended = calls.hangUp(callId);
         return { callId: ended, figures: await calls.figures(ended) };
       },
+      'call.dtmf': async (params) => ({ callId: await digits.send(params.digits, params.durationMs) }),
       'door.open': () => door.open(),
       'station.status': status,
     },

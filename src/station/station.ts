@@ -11,8 +11,9 @@ import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { QualityFigures } from '../protocol/quality.js';
-import type { CallView } from '../protocol/station-api.js';
+import type { CallDtmf, CallView } from '../protocol/station-api.js';
 import { CallControl } from './call-control.js';
+import { CallDigits } from './call-digits.js';
 import { readInbox } from './call-inbox.js';
 import { CallJournal } from './call-journal.js';
 import { resumeLeftBehind } from './call-resumption.js';
@@ -63,6 +64,7 @@ export class Station {
   readonly #journal: CallJournal;
   readonly #watch: PeerWatch;
   readonly #calls: CallControl;
+  readonly #digits: CallDigits;
   readonly #door: DoorControl;
   readonly #presses: PressActions;
   #flows: Flows | undefined;
@@ -127,6 +129,7 @@ export class Station {
         onSilent: (callId, silent) => this.#calls.current?.callId === callId && this.#watch.silent(silent),
         onMoved: (callId, path, reason) => this.#calls.moved(callId, path, reason),
         onQuality: (callId, quality) => this.#qualityTold(callId, quality),
+        onDigit: (callId, digit, durationMs) => this.#digit({ callId, digit, durationMs }),
         onLost: () => this.#calls.happened({ on: 'media-lost' }),
       },
     });
@@ -138,6 +141,7 @@ export class Station {
       onKeep: (entry) => this.#journal.note(entry),
       onChange: (call, view, figures) => this.#callChanged(call, view, figures),
     });
+    this.#digits = new CallDigits({ calls: this.#calls, engine: this.#engine });
     this.#pins = (options.openPins ?? openBoardPins)({
       board,
       ...common,
@@ -184,6 +188,7 @@ export class Station {
         config,
         board,
         calls: this.#calls,
+        digits: this.#digits,
         door: this.#door,
         engine: this.#engine,
         leds: this.#pins.leds,
@@ -211,6 +216,7 @@ export class Station {
     this.#api = await serveLocalApi({
       path: join(config.run, 'station.sock'),
       calls: this.#calls,
+      digits: this.#digits,
       door: this.#door,
       status,
       logger,
@@ -264,6 +270,12 @@ export class Station {
     this.#api?.notify('quality.report', { callId, quality });
     this.#flows?.quality(callId, quality);
     this.#quality.report(callId, quality);
+  }
+
+  #digit(told: CallDtmf): void {
+    if (!this.#digits.isFrom(told.callId)) return;
+    this.#api?.notify('call.dtmf', told);
+    this.#flows?.digit(told);
   }
 
   #pressed(button: string): void {

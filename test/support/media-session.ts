@@ -3,7 +3,8 @@ import { DiscordOpusEncoder } from '../../src/adapters/opus/discord-opus-encoder
 import { WasmOpusDecoder } from '../../src/adapters/opus/wasm-opus-decoder.js';
 import { frameSamples } from '../../src/audio/frame.js';
 import type { Clock } from '../../src/core/clock.js';
-import { MediaSession, type SessionAgreement } from '../../src/media/media-session.js';
+import { MediaSession } from '../../src/media/media-session.js';
+import type { SessionAgreement } from '../../src/media/session-agreement.js';
 import { seededRandom } from './random.js';
 
 const RATE_HZ = 16_000;
@@ -26,8 +27,9 @@ export async function mediaSession(options: {
   ssrc: number;
   send: (datagram: Uint8Array) => void;
   heard?: () => void;
+  digit?: (digit: string, durationMs: number) => void;
 }): Promise<MediaSession> {
-  const { clock, ssrc, send, heard = () => {} } = options;
+  const { clock, ssrc, send, heard = () => {}, digit = () => {} } = options;
   return new MediaSession({
     sessionId: `session-${ssrc}`,
     ssrc,
@@ -39,7 +41,7 @@ export async function mediaSession(options: {
     encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings: opus }),
     decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
     playout: { leastMs: 0, mostMs: 300 },
-    listener: { send, heard, silent: () => {} },
+    listener: { send, heard, silent: () => {}, digit },
   });
 }
 

@@ -25,6 +25,7 @@ export class EngineDouble {
   readonly tones: (string | null)[] = [];
   readonly started: Started[] = [];
   readonly volumes: number[] = [];
+  readonly digits: string[] = [];
   readonly identities: MqttIdentity[] = [];
   /** Sessions that are open, by id, with their port. */
   readonly open = new Map<string, number>();
@@ -54,6 +55,10 @@ export class EngineDouble {
           if (!engine.open.has(params.sessionId)) throw new AppError('no-session', 'no such session');
           engine.started.push(params);
           engine.#setCapture(true);
+          return {};
+        },
+        'session.dtmf': ({ digits, durationMs }) => {
+          engine.digits.push(`${digits} ${durationMs}`);
           return {};
         },
         'session.close': ({ sessionId }) => {
@@ -110,6 +115,10 @@ export class EngineDouble {
 
   heard(sessionId: string, afterMs: number): void {
     this.#server?.notify('session.heard', { sessionId, afterMs });
+  }
+
+  digit(sessionId: string, digit: string): void {
+    this.#server?.notify('session.dtmf', { sessionId, digit, durationMs: 100 });
   }
 
   silent(sessionId: string, silent: boolean): void {

@@ -13,8 +13,8 @@ export function addCallCommands(program: Command): void {
   program
     .command('call')
     .description("a station's calls, without its buttons")
-    .addArgument(new Argument('<action>').choices(['place', 'answer', 'reject', 'hang-up']))
-    .argument('[target]', 'whom to call: a name, a number or an id of the directory')
+    .addArgument(new Argument('<action>').choices(['place', 'answer', 'reject', 'hang-up', 'dtmf']))
+    .argument('[target]', 'whom to call: a name, a number or an id of the directory; for dtmf the digits to send')
     .addOption(station)
     .option('--json', 'one JSON object')
     .action(async (action: string, target: string | undefined, options: StationOption) => {
@@ -23,6 +23,9 @@ export function addCallCommands(program: Command): void {
         if (action === 'place') {
           const { callId } = await client.call('call.place', { target: target ?? '' });
           show(options, { callId }, `calling ${target}: ${callId}`);
+        } else if (action === 'dtmf') {
+          const { callId } = await client.call('call.dtmf', { digits: target ?? '' });
+          show(options, { callId }, `sending digits: ${callId}`);
         } else {
           const method = action === 'hang-up' ? 'call.hangUp' : action === 'reject' ? 'call.reject' : 'call.answer';
           const result = await client.call(method, {});
