@@ -12,6 +12,7 @@ import { measureMouthToEar } from './mouth-to-ear.js';
 import { measureOpusCost } from './opus-cost.js';
 import { measurePacing } from './pacing.js';
 import { type Run, summary, tablesOf } from './report.js';
+import { measureSrtp } from './srtp.js';
 
 const OPUS = { bitrateBps: 24_000, complexity: 10, inbandFec: true, expectedLossPct: 5, packetTimeMs: 20 } as const;
 /** What GStreamer's jitter buffer is told to hold back, in ms. */
@@ -31,7 +32,7 @@ const { values } = parseArgs({
   },
 });
 
-const SECTIONS = ['cpu', 'mouth-to-ear', 'forwarding', 'pacing', 'memory', 'opus'] as const;
+const SECTIONS = ['cpu', 'mouth-to-ear', 'forwarding', 'pacing', 'memory', 'opus', 'srtp'] as const;
 type Section = (typeof SECTIONS)[number];
 
 try {
@@ -68,6 +69,7 @@ async function measure(seconds: number, sections: readonly Section[]): Promise<R
     const pacing = await asked('pacing', () => measurePacing({ dir, seconds: PACING_S }));
     const memory = await asked('memory', () => measureMemory({ dir, log: note }));
     const opus = await asked('opus', async () => measureOpusCost((await labSpeech(SPEECH_S)).human));
+    const srtp = await asked('srtp', async () => measureSrtp());
     return {
       ...(cpu && { cpu }),
       ...(mouthToEarMs && { mouthToEarMs }),
@@ -75,6 +77,7 @@ async function measure(seconds: number, sections: readonly Section[]): Promise<R
       ...(pacing && { pacing }),
       ...(memory && { memory }),
       ...(opus && { opusEngines: opus }),
+      ...(srtp && { srtp }),
     };
   } finally {
     rmSync(dir, { recursive: true, force: true });

@@ -6,6 +6,7 @@ import type { Memory } from './memory.js';
 import type { DelayFigures } from './mouth-to-ear.js';
 import type { OpusCost } from './opus-cost.js';
 import type { Pacing } from './pacing.js';
+import type { SrtpCost } from './srtp.js';
 
 /** What one run measured: all sections, or those that were asked for. */
 export interface Run {
@@ -15,6 +16,7 @@ export interface Run {
   readonly pacing?: Pacing;
   readonly memory?: Memory;
   readonly opusEngines?: readonly OpusCost[];
+  readonly srtp?: readonly SrtpCost[];
 }
 
 /** Medians of every figure over the runs, rounded to what they are good for. */
@@ -28,7 +30,7 @@ export function summary(results: readonly Run[]) {
 
 /** Tables for people, one a section. */
 export function tablesOf(outcome: ReturnType<typeof summary>): string {
-  const { cpu, mouthToEarMs, forwarding, pacing, memory, opusEngines } = outcome;
+  const { cpu, mouthToEarMs, forwarding, pacing, memory, opusEngines, srtp } = outcome;
   const tables: string[] = [];
   const add = (head: string[], rows: (string | number)[][]): void => {
     const table = new Table({ head, style: { head: [], border: [] } });
@@ -83,6 +85,17 @@ export function tablesOf(outcome: ReturnType<typeof summary>): string {
       ['Opus, CPU µs for 20 ms', ...opusEngines.map(({ engine }) => engine)],
       [...rows('encodeUs'), ...rows('decodeUs')],
     );
+  }
+  if (srtp !== undefined) {
+    const row = (one: SrtpCost) => [
+      one.suite,
+      one.protectUs,
+      one.openUs,
+      one.libsrtpProtectUs ?? 'not installed',
+      one.libsrtpOpenUs ?? 'not installed',
+      one.callMsPerS,
+    ];
+    add(['SRTP, µs of CPU a packet', 'protect', 'open', 'libsrtp', 'open', 'ms a second of a call'], srtp.map(row));
   }
   return tables.join('');
 }

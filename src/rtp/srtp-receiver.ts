@@ -25,8 +25,7 @@ export type SrtpOpened =
 const MOST_SOURCES = 16;
 /** A source that nothing authentic came from for so long may have rolled over unheard. */
 const STALLED_MS = 1_000;
-/** Roll-over counters that are tried with each packet then, in turn, and how many there are: 93 hours of 20 ms packets. */
-const TRIES = 4;
+/** So many roll-over counters are looked through then: 93 hours of 20 ms packets. */
 const MOST_ROLL_OVERS = 256;
 
 interface Source {
@@ -45,13 +44,14 @@ interface Found {
 /**
  * Opens what the far end sent: nothing of a packet is believed before its tag has been checked, and none counts twice
  * (RFC 3711, 3.3). A receiver that begins in mid-call, or hears nothing for long, is not told the roll-over counter: it
- * looks for it, forward alone, a few values a packet.
+ * looks for it, forward alone, the next one and another with each packet, so that a forged one costs little.
  */
 export class SrtpReceiver {
   readonly #srtp: SrtpCipher;
   readonly #srtcp: SrtpCipher;
   readonly #sources = new Map<number, Source>();
-  #nextRollOver = 1;
+  /** How much further than the next one is tried next. */
+  #further = 2;
   /** Who sent RTCP that is not encrypted. */
   #plainSsrc: number | null = null;
 
@@ -103,12 +103,12 @@ export class SrtpReceiver {
     }
     if (isStalled) {
       const firstRollOver = Math.floor(Math.max(0, highest) / 2 ** 16);
-      for (let tries = 0; tries < TRIES; tries++) {
-        const index = (firstRollOver + this.#nextRollOver) * 2 ** 16 + sequence;
-        this.#nextRollOver = (this.#nextRollOver % MOST_ROLL_OVERS) + 1;
+      for (const rollOvers of [1, this.#further]) {
+        const index = (firstRollOver + rollOvers) * 2 ** 16 + sequence;
         const packet = this.#openRtp(datagram, ssrc, index, headerBytes);
         if (packet !== null) return { packet, index };
       }
+      this.#further = this.#further === MOST_ROLL_OVERS ? 2 : this.#further + 1;
     }
     if (!isNew) return 'srtp-replayed';
     return ssrc === this.#plainSsrc ? 'rtp-not-encrypted' : 'srtp-auth-failed';
