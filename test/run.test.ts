@@ -1,6 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -75,6 +75,23 @@ function processesThatName(dir: string): string[] {
       }
     });
 }
+
+test('a folder that is none is named, with what to do', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-run-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const file = join(dir, 'a-file');
+  writeFileSync(file, 'mine');
+  for (const place of [file, join(file, 'below')]) {
+    const run = spawnSync(process.execPath, [program, 'run', '--dir', place], {
+      encoding: 'utf8',
+      env: { ...process.env, XDG_RUNTIME_DIR: dir },
+    });
+    t.equal(run.status, 2, place);
+    t.match(run.stderr, /--dir .* can't be used as a folder \((EEXIST|ENOTDIR)\)[\s\S]*Name another folder/);
+  }
+  t.equal(readFileSync(file, 'utf8'), 'mine');
+  t.end();
+});
 
 test('Ctrl-C ends a site at once, while it starts too, and a start right after works', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-run-'));

@@ -10,6 +10,7 @@ import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import { gatewayRoutes } from '../protocol/gateway-api.js';
+import { inRealTime, MEDIA_PRIORITY } from './precedence.js';
 import { type CloudPlan, SITE_OF, STATION_NAMES, STATIONS } from './site-config.js';
 
 const gatewayProgram = join(packageRoot, 'dist/src/bin/gateway.js');
@@ -64,7 +65,8 @@ export class LabCloud {
       },
       spec: {
         name: 'gateway',
-        command: [process.execPath, gatewayProgram, '--config', config],
+        // Its workers, which speech goes through, inherit it.
+        command: inRealTime(MEDIA_PRIORITY, [process.execPath, gatewayProgram, '--config', config]),
         startTimeoutMs: 10_000,
         watchdogMs: 2_000,
         stopTimeoutMs: 1_500,

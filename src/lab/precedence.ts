@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 
 /**
  * Real-time priorities (sched(7)), for machines with fewer processors than a site has processes: what stands in for hardware is
- * not late for want of one, and media comes next, as on a board.
+ * not late for want of one, and media comes next, as on a board; so do the gateway's workers, which have a machine of their own elsewhere.
  */
 export const CARD_PRIORITY = 20;
 export const MEDIA_PRIORITY = 10;

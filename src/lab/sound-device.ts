@@ -20,6 +20,7 @@ const CUSHION_MS = 50;
 const LEAD_IN_MS = 200;
 const TAIL_MS = 200;
 const READY_WITHIN_MS = 8_000;
+const MOST_SAID_BYTES = 16_384;
 
 /**
  * When each sample of a stream crossed an ALSA device, on the monotonic clock. Made of marks "sample `index` at `atMs`";
@@ -112,6 +113,7 @@ export class DeviceRecorder {
   readonly #samples: Int16Array;
   readonly #times: SampleTimes;
   #length = 0;
+  #said = '';
   #oddByte: Buffer = Buffer.alloc(0);
 
   /** Resolves when the first samples have come. @throws AppError `record-failed` */
@@ -124,7 +126,10 @@ export class DeviceRecorder {
       exitOf(child),
     ]);
     timeout.cancel();
-    if (started !== true) throw failed('record-failed', 'arecord', options.device, 'it gave no samples');
+    if (started !== true) {
+      const why = child.signalCode === null ? recorder.#said.trim().split('\n').at(-1) : 'it gave no samples';
+      throw failed('record-failed', 'arecord', options.device, why ?? '');
+    }
     return recorder;
   }
 
@@ -133,6 +138,9 @@ export class DeviceRecorder {
     this.#samples = new Int16Array(Math.round(options.mostSeconds * options.rateHz));
     this.#times = new SampleTimes(options.rateHz);
     child.stdout.on('data', (chunk: Buffer) => this.#take(chunk, options.clock.nowMs()));
+    child.stderr.on('data', (chunk: Buffer) => {
+      this.#said = (this.#said + chunk.toString('utf8')).slice(-MOST_SAID_BYTES);
+    });
   }
 
   /** What was heard so far, without a copy; sample 0 is the first one recorded. */
@@ -168,7 +176,6 @@ function alsaProgram(program: 'aplay' | 'arecord', { device, rateHz, env }: Devi
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   child.stdin.on('error', () => {}); // EPIPE: its exit says what there is to say
-  if (program === 'arecord') child.stderr.resume();
   return child;
 }
 
@@ -177,7 +184,7 @@ async function settled(child: AlsaChild): Promise<void> {
   let said = '';
   const open = new Promise<true>((resolve) => {
     child.stderr.on('data', (chunk: Buffer) => {
-      if (said.length < 16_384) said += chunk.toString('utf8');
+      if (said.length < MOST_SAID_BYTES) said += chunk.toString('utf8');
       if (said.includes('boundary')) resolve(true);
     });
   });

@@ -69,6 +69,7 @@ export async function startVirtualSound(options: {
   };
   await Promise.all([serverPath, controlPath].map((path) => rm(path, { force: true })));
   await writeFile(join(dir, 'server.pa'), serverScript(stations, serverPath, controlPath));
+  await writeFile(join(dir, 'daemon.conf'), daemonConfiguration());
   await writeFile(env.ALSA_CONFIG_PATH, alsaConfiguration(stations));
 
   const children: ChildProcess[] = [];
@@ -88,7 +89,7 @@ export async function startVirtualSound(options: {
   options.signal?.addEventListener('abort', interrupted);
   try {
     options.signal?.throwIfAborted();
-    const server = start(serverCommand(dir), 'ignore');
+    const server = start(['env', `PULSE_CONFIG=${join(dir, 'daemon.conf')}`, ...serverCommand(dir)], 'ignore');
     pulse = await PulseControl.connect(controlPath, server, START_TIMEOUT_MS);
     putInRealTime(CARD_PRIORITY, server.pid);
     const monitors = stations.flatMap((station) => [`${station}-feed.monitor`, `${station}-loop.monitor`]);
@@ -156,6 +157,14 @@ function alsaConfiguration(stations: string[]): string {
       card(`${station}-loop`, `${station}-loop.monitor`),
     ])
     .join('')}`;
+}
+
+/**
+ * Each sink has a thread of its own, at priority 5 by default: below the media processes, so that two of them which start, and are
+ * busy for a second, would stop every card.
+ */
+function daemonConfiguration(): string {
+  return `realtime-priority = ${CARD_PRIORITY}\n`;
 }
 
 function serverCommand(dir: string): string[] {

@@ -41,7 +41,7 @@ async function run(options: RunOptions): Promise<void> {
   const runDir = siteRunDir();
   const dir = resolve(options.dir);
   await refuseSecond(runDir);
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  makeDir(dir);
   const ending = new AbortController();
   const asked = new Promise<void>((done) => ending.signal.addEventListener('abort', () => done()));
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => ending.abort());
@@ -97,6 +97,17 @@ function tellEditor(site: Site, id: StationId, isNew: boolean): void {
   };
   if (flows.isReady) tell();
   else flows.once('ready', tell);
+}
+
+/** @throws AppError `usage` */
+function makeDir(dir: string): void {
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new AppError('usage', `--dir ${dir} can't be used as a folder (${(error as NodeJS.ErrnoException).code})`, {
+      remedy: 'Name another folder, or one that does not exist yet where you may make it',
+    });
+  }
 }
 
 function passwordFile(dir: string, id: StationId): string {
