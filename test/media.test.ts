@@ -1,131 +1,13 @@
 import { test } from 'tap';
 import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js';
-import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
-import { FRAME_MS, frameSamples } from '../src/audio/frame.js';
+import { FRAME_MS } from '../src/audio/frame.js';
 import { opusCarriesFec } from '../src/codec/opus-packet.js';
-import { ManualClock } from '../src/core/clock.js';
-import { MediaSession } from '../src/media/media-session.js';
 import { Mixer } from '../src/media/mixer.js';
-import type { SessionAgreement } from '../src/media/session-agreement.js';
 import { ToneSource } from '../src/media/tone.js';
 import { parseRtcp } from '../src/rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket, writeRtp } from '../src/rtp/rtp-packet.js';
+import { agreement, call, clean, opus, type Path, RATE_HZ, SAMPLES, voice, WAY_MS } from './support/media-call.js';
 import { seededRandom } from './support/random.js';
-
-const RATE_HZ = 16_000;
-const SAMPLES = frameSamples(RATE_HZ);
-const WAY_MS = 15;
-const agreement: SessionAgreement = {
-  sendPayloadType: 96,
-  receivePayloadType: 96,
-  codec: 'opus',
-  red: null,
-  telephoneEvent: null,
-  srtp: null,
-  peerWantsFec: true,
-  packetTimeMs: 20,
-  muted: false,
-};
-const opus = { bitrateBps: 24_000, complexity: 5, inbandFec: true, expectedLossPct: 20, packetTimeMs: 20 } as const;
-
-/** Something like speech: harmonics whose pitch and loudness change every 20 ms in ways that can't be foretold. */
-function voice(seed: number): (index: number) => Int16Array {
-  const random = seededRandom(seed);
-  let pitchHz = 120;
-  let loudness = 0.5;
-  let phase = 0;
-  return (index) => {
-    if (index % 2 === 0) {
-      pitchHz = 90 + random() * 160;
-      loudness = 0.1 + random() * 0.9;
-    }
-    return Int16Array.from({ length: SAMPLES }, () => {
-      phase += (2 * Math.PI * pitchHz) / RATE_HZ;
-      let value = 0;
-      for (let harmonic = 1; harmonic <= 8; harmonic++) value += Math.sin(harmonic * phase) / harmonic;
-      return value * loudness * 8_000;
-    });
-  };
-}
-
-/** Decides on the n-th RTP packet of a direction: how long it is under way, once, twice or not at all. */
-type Path = (index: number, datagram: Uint8Array) => readonly number[];
-const clean: Path = () => [WAY_MS];
-
-interface Party {
-  readonly session: MediaSession;
-  readonly sent: Uint8Array[];
-  readonly events: string[];
-}
-
-async function party(
-  clock: ManualClock,
-  seed: number,
-  out: { path: Path; to: () => Party; leastMs?: number },
-): Promise<Party> {
-  const sent: Uint8Array[] = [];
-  const events: string[] = [];
-  let index = 0;
-  const session = new MediaSession({
-    sessionId: `session-${seed}`,
-    ssrc: seed,
-    cname: `cname-${seed}`,
-    rateHz: RATE_HZ,
-    clock,
-    random: seededRandom(seed),
-    opus,
-    encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings: opus }),
-    decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
-    playout: { leastMs: out.leastMs ?? 0, mostMs: 300 },
-    listener: {
-      send: (datagram) => {
-        sent.push(datagram);
-        const isRtp = kindOfDatagram(datagram) === 'rtp';
-        for (const wayMs of isRtp ? out.path(index++, datagram) : [WAY_MS]) {
-          clock.after(wayMs, () => out.to().session.datagram(datagram, clock.nowMs()));
-        }
-      },
-      heard: (afterMs) => events.push(`heard ${afterMs}`),
-      silent: (isSilent) => events.push(isSilent ? 'silent' : 'not silent'),
-      digit: (digit, durationMs) => events.push(`digit ${digit} ${durationMs}`),
-    },
-  });
-  return { session, sent, events };
-}
-
-/** A call of two parties on a clock of its own; `b` hears `a` through `path`. */
-async function call(options: { path: Path; peerWantsFec?: boolean; leastMs?: number }) {
-  const { leastMs = 0 } = options;
-  const clock = new ManualClock();
-  const both: Party[] = [];
-  const other = (index: number) => () => {
-    const found = both[index];
-    if (found === undefined) throw new Error('not yet');
-    return found;
-  };
-  const a = await party(clock, 11, { path: options.path, to: other(1), leastMs });
-  const b = await party(clock, 12, { path: clean, to: other(0), leastMs });
-  both.push(a, b);
-  for (const { session } of both) session.start({ ...agreement, peerWantsFec: options.peerWantsFec ?? true });
-  const speech = voice(1);
-  let frameIndex = 0;
-  const run = (ms: number, talk = true): Int16Array => {
-    const heard = new Int16Array((ms / FRAME_MS) * SAMPLES);
-    for (let i = 0; i < ms / FRAME_MS; i++) {
-      clock.advance(FRAME_MS);
-      const frame = { samples: speech(frameIndex++), rateHz: RATE_HZ, capturedAtMs: clock.nowMs() } as const;
-      if (talk) for (const { session } of both) session.frame(frame);
-      a.session.pull(clock.nowMs());
-      const pulled = b.session.pull(clock.nowMs());
-      if (pulled !== null) heard.set(pulled, i * SAMPLES);
-    }
-    return heard;
-  };
-  const close = () => {
-    for (const { session } of both) session.close();
-  };
-  return { clock, a, b, run, close };
-}
 
 const loseEveryTenth: Path = (index) => (index % 10 === 5 ? [] : [WAY_MS]);
 
@@ -304,6 +186,58 @@ test('what a session refuses is counted by name, and never throws', async (t) =>
   t.equal(figures.concealed, 10);
   t.equal(figures.lost, 0);
   broken.close();
+});
+
+test('a running call changes over to G.711 and back: same SSRC and sequence, clocks of its own, and it is heard', async (t) => {
+  const { a, b, run, close, clock } = await call({ path: clean });
+  const power = (samples: Int16Array) => samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
+  const usual = power(run(3_000).subarray(1_000 * 16));
+  const agreed = { pcma: 8, pcmu: 0, opus: 96 } as const;
+  const packets = () => a.sent.flatMap((sent) => (kindOfDatagram(sent) === 'rtp' ? [parseRtp(sent)] : []));
+  for (const codec of ['pcma', 'pcmu', 'opus'] as const) {
+    const before = packets().length;
+    const [sendPayloadType, receivePayloadType] = [agreed[codec], agreed[codec]];
+    for (const { session } of [a, b]) session.start({ ...agreement, codec, sendPayloadType, receivePayloadType });
+    const heard = run(3_000);
+    const loudness = power(heard.subarray(1_000 * 16)) / usual;
+    t.ok(loudness > 0.4 && loudness < 2, `${codec}: as loud as before, ${loudness}`);
+    const own = packets().slice(before);
+    const steps = own.slice(1).map((parsed, i) => {
+      const last = own[i];
+      if (!parsed.ok || !last?.ok) return null;
+      return parsed.packet.timestamp - last.packet.timestamp;
+    });
+    t.same(new Set(steps), new Set([codec === 'opus' ? 960 : 160]), `${codec}: 20 ms of its clock`);
+    const figures = b.session.figures();
+    t.match(figures, { duplicate: 0, remoteSsrc: 11 });
+    t.ok(figures.lost <= 3, 'only what was on its way then is lost');
+    t.ok(figures.jitterMs < 2, `${codec}: jitter ${figures.jitterMs} ms`);
+    t.ok(figures.playoutDelayMs < 60, `${codec}: delay ${figures.playoutDelayMs} ms`);
+  }
+  const sequences = packets().map((parsed) => (parsed.ok ? parsed.packet.sequence : -1));
+  t.ok(
+    sequences.every((sequence, i) => i === 0 || sequence === (((sequences[i - 1] ?? 0) + 1) & 0xffff)),
+    'the sequence goes on',
+  );
+
+  // Of any length, and none of G.711's own: nothing throws, and what is no packet is counted.
+  for (const { session } of [a, b]) {
+    session.start({ ...agreement, codec: 'pcma', sendPayloadType: 8, receivePayloadType: 8 });
+  }
+  run(500);
+  const last = packets().at(-1);
+  if (!last?.ok) return t.fail('no packet');
+  for (const [i, sizeBytes] of [0, 1, 7, 1_601, 2_000].entries()) {
+    const sequence = (last.packet.sequence + 1 + i) & 0xffff;
+    const timestamp = last.packet.timestamp + 160 * (1 + i);
+    b.session.datagram(
+      writeRtp({ ...last.packet, sequence, timestamp, payload: Buffer.alloc(sizeBytes, 0x2a) }),
+      clock.nowMs(),
+    );
+  }
+  run(500, false);
+  t.equal(b.session.figures().refused['payload-invalid'], 3);
+  close();
 });
 
 test('tones have their cadence and pitch; the mixer sums with saturation', async (t) => {

@@ -1,7 +1,5 @@
 import type { AudioFrame, RateHz } from '../audio/frame.js';
 import type { AudioDecoder, AudioEncoder, OpusEncoderSettings } from '../codec/codec.js';
-import { g711DurationMs } from '../codec/g711.js';
-import { opusCarriesFec, opusDurationMs } from '../codec/opus-packet.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { Playout } from '../playout/playout.js';
@@ -19,7 +17,7 @@ import { RtcpReporter } from './rtcp-reporter.js';
 import { protectionLimits, SendLadder, type SendSettings } from './send-ladder.js';
 import { SendPipeline } from './send-pipeline.js';
 import type { SessionAgreement } from './session-agreement.js';
-import { clockRateHzOf, OPUS_CLOCK_HZ, SessionCodecs } from './session-codecs.js';
+import { clockRateHzOf, durationMsOf, SessionCodecs } from './session-codecs.js';
 import { SessionEvents } from './session-events.js';
 import { SessionQuality } from './session-quality.js';
 
@@ -107,7 +105,7 @@ export class MediaSession implements FrameSource {
     this.#codecs = new SessionCodecs(options);
     this.#protection = new MediaProtection({ ssrc, refused: (fault) => this.refused.count(fault) });
     this.#sending = new SendStatistics({
-      clockRateHz: OPUS_CLOCK_HZ,
+      clockRateHz: clockRateHzOf('opus'),
       nowMs: clock.nowMs(),
       wallMs: clock.wallMs(),
     });
@@ -126,9 +124,7 @@ export class MediaSession implements FrameSource {
     });
     this.#playout = new Playout({
       rateHz,
-      clockRateHz: OPUS_CLOCK_HZ,
-      decoder: options.decoder,
-      carriesFec: opusCarriesFec,
+      ...this.#codecs.incoming('opus'),
       ...options.playout,
       heard: () => {
         this.#firstAudioAfterMs = clock.nowMs() - this.#openedMs;
@@ -143,7 +139,7 @@ export class MediaSession implements FrameSource {
       digit: (digit, durationMs) => listener.digit?.(digit, durationMs),
       refused: (fault) => this.refused.count(fault),
     });
-    this.#source = new RemoteSource(OPUS_CLOCK_HZ, {
+    this.#source = new RemoteSource(clockRateHzOf('opus'), {
       deliver: (packet, arrivalMs) => {
         if (this.#events.takes(packet)) this.#incoming.other(packet, arrivalMs);
         else this.#incoming.packet(packet, arrivalMs);
@@ -204,11 +200,15 @@ export class MediaSession implements FrameSource {
     this.#protection.use(agreement.srtp);
     const before = this.#agreement;
     this.#agreement = agreement;
+    if (agreement.codec !== (before?.codec ?? 'opus')) {
+      this.#playout.use(this.#codecs.incoming(agreement.codec));
+      this.#source.useClock(clockRateHzOf(agreement.codec));
+    }
     this.#incoming.use({
       payloadType: agreement.receivePayloadType,
       redPayloadType: agreement.red?.receive ?? null,
       clockRateHz: clockRateHzOf(agreement.codec),
-      durationMs: agreement.codec === 'opus' ? opusDurationMs : g711DurationMs,
+      durationMs: durationMsOf(agreement.codec),
     });
     this.#quality.codec(agreement.codec === 'opus');
     this.#ladder.agreed(protectionLimits(this.#options.opus, agreement), this.#options.clock.nowMs());

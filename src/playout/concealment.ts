@@ -14,7 +14,8 @@ const MOST_PITCH_MS = 15;
 
 /** What is heard where nothing is there to be decoded, and how what is decoded follows on it. */
 export class Concealment {
-  readonly #decoder: AudioDecoder;
+  /** Whose samples came last. */
+  decoder: AudioDecoder;
   readonly #noise: ComfortNoise;
   readonly #noiseFrame: Int16Array;
   readonly #continued: Int16Array;
@@ -25,7 +26,7 @@ export class Concealment {
   #run = 0;
 
   constructor(options: { rateHz: RateHz; decoder: AudioDecoder }) {
-    this.#decoder = options.decoder;
+    this.decoder = options.decoder;
     this.#noise = new ComfortNoise(options.rateHz);
     this.#noiseFrame = new Int16Array(frameSamples(options.rateHz));
     this.#samplesPerMs = options.rateHz / 1000;
@@ -64,7 +65,7 @@ export class Concealment {
 
   #addConcealed(sync: SyncBuffer, count: number): number {
     try {
-      const block = this.#decoder.conceal(count);
+      const block = this.decoder.conceal(count);
       return sync.append(block.length > count ? block.subarray(0, count) : block);
     } catch {
       return 0;

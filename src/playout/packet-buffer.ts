@@ -182,13 +182,19 @@ export class PacketBuffer {
     return 'reordered';
   }
 
-  /** Forgets all that was, and starts with this packet. */
-  #resynchronise(packet: RtpPacket, arrivalMs: number): InsertResult {
-    const isFirst = this.#ssrc === -1;
+  /** Forgets all that was: the next packet is the first. */
+  forget(): void {
     for (const slot of this.#slots) {
       this.#drop(slot);
       slot.sequence = -1;
     }
+    this.#ssrc = -1;
+  }
+
+  /** Forgets all that was, and starts with this packet. */
+  #resynchronise(packet: RtpPacket, arrivalMs: number): InsertResult {
+    const isFirst = this.#ssrc === -1;
+    this.forget();
     this.#ssrc = packet.ssrc;
     this.#lateInARow = 0;
     this.#suspect = -1;

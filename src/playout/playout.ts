@@ -22,17 +22,22 @@ const IDLE_AFTER_MS = 5_000;
 /** For a cut the search would like so much ahead. */
 const DECODE_AHEAD_MS = 25;
 
-export interface PlayoutOptions {
-  readonly rateHz: RateHz;
+/** How payloads read. */
+export interface PlayoutCodec {
   /** Of the RTP timestamps: 48,000 for Opus at any rate (RFC 7587, 4.1). */
   readonly clockRateHz: number;
-  /** Gives samples at `rateHz`. Freed by `free`. */
+  /** Gives samples at the playout's rate. */
   readonly decoder: AudioDecoder;
+  /** Whether a payload says something of the packet before it; without it none does. */
+  carriesFec?(payload: Uint8Array): boolean;
+}
+
+/** The decoder is freed by `free`. */
+export interface PlayoutOptions extends PlayoutCodec {
+  readonly rateHz: RateHz;
   /** Bounds of the target delay, ms; 0 and 300 unless told. */
   readonly leastMs?: number;
   readonly mostMs?: number;
-  /** Whether a payload says something of the packet before it; without it none does. */
-  carriesFec?(payload: Uint8Array): boolean;
   /** The first packet was decoded. */
   heard?(): void;
   /** A payload that the decoder refused was concealed. */
@@ -57,7 +62,8 @@ export interface PlayoutOptions {
  */
 export class Playout {
   readonly #options: PlayoutOptions;
-  readonly #ticksPerMs: number;
+  #codec: PlayoutCodec;
+  #ticksPerMs: number;
   readonly #samplesPerMs: number;
   readonly #frame: Int16Array;
   readonly #buffer = new PacketBuffer();
@@ -91,6 +97,7 @@ export class Playout {
   constructor(options: PlayoutOptions) {
     const { rateHz } = options;
     this.#options = options;
+    this.#codec = options;
     this.#ticksPerMs = options.clockRateHz / 1000;
     this.#samplesPerMs = rateHz / 1000;
     this.#frame = new Int16Array(frameSamples(rateHz));
@@ -98,6 +105,17 @@ export class Playout {
     this.#stretch = new TimeStretch(rateHz);
     this.#concealment = new Concealment({ rateHz, decoder: options.decoder });
     this.#packetSamples = INITIAL_PACKET_TIME_MS * this.#samplesPerMs;
+  }
+
+  /**
+   * What is inserted from now on is of another codec: what is held is left out, and concealed until its first packet is played.
+   * Whoever gave the decoder that was used before frees it.
+   */
+  use(codec: PlayoutCodec): void {
+    this.#codec = codec;
+    this.#ticksPerMs = codec.clockRateHz / 1000;
+    this.#buffer.forget();
+    this.#beginAnew();
   }
 
   /** What makes lost packets good comes so much later than they, ms: the target delay leaves it time. */
@@ -141,11 +159,7 @@ export class Playout {
     const ticks = this.#buffer.ticksOf(packet);
     const result = this.#buffer.insert(packet, arrivalMs, isRedundant);
     if (isRedundant || result === 'duplicate' || result === 'jump') return result;
-    if (result === 'resynchronised') {
-      this.#delays.restart();
-      this.#pace.restart();
-      this.#endTicks = Number.NaN;
-    }
+    if (result === 'resynchronised') this.#beginAnew();
     this.#delays.packet((result === 'resynchronised' ? packet.timestamp : ticks) / this.#ticksPerMs, arrivalMs);
     return result;
   }
@@ -165,7 +179,13 @@ export class Playout {
   }
 
   free(): void {
-    this.#options.decoder.free();
+    this.#codec.decoder.free();
+  }
+
+  #beginAnew(): void {
+    this.#delays.restart();
+    this.#pace.restart();
+    this.#endTicks = Number.NaN;
   }
 
   #targetMs(): number {
@@ -278,8 +298,9 @@ export class Playout {
 
   #decode(payload: Uint8Array): Int16Array | null {
     try {
-      const block = this.#options.decoder.decode(payload);
+      const block = this.#codec.decoder.decode(payload);
       if (block.length === 0) return null;
+      this.#concealment.decoder = this.#codec.decoder;
       if (!this.#hasHeard) {
         this.#hasHeard = true;
         this.#options.heard?.();
@@ -292,13 +313,13 @@ export class Playout {
   }
 
   #mayUseFec(held: HeldPacket): boolean {
-    return this.#options.carriesFec?.(held.payload) === true;
+    return this.#codec.carriesFec?.(held.payload) === true;
   }
 
   /** The packet before `held` is lost, and `held` tells of it: its last `leftMs` are taken. */
   #useFec(held: HeldPacket, leftMs: number): void {
     try {
-      const block = this.#options.decoder.decodeFec(held.payload, this.#packetSamples);
+      const block = this.#codec.decoder.decodeFec(held.payload, this.#packetSamples);
       const from = Math.max(0, block.length - Math.round(leftMs * this.#samplesPerMs));
       this.#settle(held, true);
       if (from > 0 || this.#mustMerge) this.#concealment.merge(this.#sync, block, from);

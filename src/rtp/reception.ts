@@ -21,7 +21,7 @@ export type Reception = 'valid' | 'probation' | 'restarted' | 'jump';
  */
 export class ReceptionStatistics {
   readonly ssrc: number;
-  readonly #clockRateHz: number;
+  #clockRateHz: number;
   #isValid = false;
   #highest = NONE;
   #cycles = 0;
@@ -41,6 +41,13 @@ export class ReceptionStatistics {
   constructor(options: { ssrc: number; clockRateHz: number }) {
     this.ssrc = options.ssrc;
     this.#clockRateHz = options.clockRateHz;
+  }
+
+  /** Of the codec that comes from now on: the jitter, in time, is what it was, and no transit is compared across (RFC 7160, 4.3). */
+  useClock(clockRateHz: number): void {
+    this.#jitterTicks *= clockRateHz / this.#clockRateHz;
+    this.#clockRateHz = clockRateHz;
+    this.#lastArrivalMs = Number.NaN;
   }
 
   packet(sequence: number, timestamp: number, arrivalMs: number): Reception {

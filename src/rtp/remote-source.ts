@@ -23,7 +23,7 @@ interface Held {
  * One packet is held while its source, or its new sequence, waits to be confirmed, so that nothing of a start is lost.
  */
 export class RemoteSource {
-  readonly #clockRateHz: number;
+  #clockRateHz: number;
   readonly #listener: RemoteSourceListener;
   #current: ReceptionStatistics | null = null;
   #candidate: ReceptionStatistics | null = null;
@@ -34,6 +34,13 @@ export class RemoteSource {
   constructor(clockRateHz: number, listener: RemoteSourceListener) {
     this.#clockRateHz = clockRateHz;
     this.#listener = listener;
+  }
+
+  /** Of the codec that comes from now on. */
+  useClock(clockRateHz: number): void {
+    this.#clockRateHz = clockRateHz;
+    this.#candidate = null;
+    this.#current?.useClock(clockRateHz);
   }
 
   /** The source that is played; null until one is valid. */

@@ -9,6 +9,7 @@ const SMOOTHING = 1 / 8;
  */
 export class TransitMeter {
   #ssrc = -1;
+  #clockRateHz = 0;
   #firstTimestamp = 0;
   #bucketEndMs = 0;
   #leastMs = Number.POSITIVE_INFINITY;
@@ -16,7 +17,7 @@ export class TransitMeter {
   #smoothedMs = Number.NaN;
 
   packet(packet: { readonly ssrc: number; readonly timestamp: number }, arrivalMs: number, clockRateHz: number): void {
-    if (packet.ssrc !== this.#ssrc) this.#begin(packet, arrivalMs);
+    if (packet.ssrc !== this.#ssrc || clockRateHz !== this.#clockRateHz) this.#begin(packet, arrivalMs, clockRateHz);
     const transitMs = arrivalMs - (timestampDistance(this.#firstTimestamp, packet.timestamp) * 1_000) / clockRateHz;
     if (arrivalMs >= this.#bucketEndMs) {
       this.#leastBeforeMs = this.#leastMs;
@@ -33,8 +34,13 @@ export class TransitMeter {
     return Math.max(0, this.#smoothedMs - Math.min(this.#leastMs, this.#leastBeforeMs));
   }
 
-  #begin({ ssrc, timestamp }: { readonly ssrc: number; readonly timestamp: number }, arrivalMs: number): void {
+  #begin(
+    { ssrc, timestamp }: { readonly ssrc: number; readonly timestamp: number },
+    arrivalMs: number,
+    clockRateHz: number,
+  ): void {
     this.#ssrc = ssrc;
+    this.#clockRateHz = clockRateHz;
     this.#firstTimestamp = timestamp;
     this.#leastMs = Number.POSITIVE_INFINITY;
     this.#leastBeforeMs = Number.POSITIVE_INFINITY;
