@@ -34,6 +34,10 @@ const FIGURES: Figures<Status> = {
   ...PROCESS_FIGURES,
   packets_sent_total: ofSessions('counter', 'RTP packets sent', ({ sent }) => sent),
   packets_received_total: ofSessions('counter', 'RTP packets received', ({ received }) => received),
+  path_is_mqtt: ofSessions('gauge', '1 while packets go inside MQTT, 0 by UDP', ({ path }) =>
+    path === 'mqtt' ? 1 : 0,
+  ),
+  path_migrations_total: ofSessions('counter', 'Times that packets changed their path', ({ migrations }) => migrations),
   packets_lost: ofSessions('gauge', 'RTP packets expected less received (RFC 3550, A.3)', ({ lost }) => lost),
   packets_late_total: ofSessions('counter', 'RTP packets that came after their time', ({ late }) => late),
   packets_duplicate_total: ofSessions('counter', 'RTP packets that came twice', ({ duplicate }) => duplicate),
