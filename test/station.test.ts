@@ -235,6 +235,10 @@ test('the media process restarts in mid-call: the call goes on', async (t) => {
   t.not(newPort, oldPort);
   t.equal(panel.engine.started[1]?.remote.port, newPort, 'the peer sends to the new port');
   t.equal(door.engine.started[0]?.remote.port, panel.engine.open.get(callId));
+  const [keys, after] = panel.engine.started.map(({ srtp }) => srtp);
+  t.ok(keys);
+  t.same(after, keys, 'under the same keys; the new process has another source');
+  t.same(door.engine.started[0]?.srtp, { send: keys?.receive, receive: keys?.send });
 
   const before = systemClock.nowMs();
   await panel.closeStation();

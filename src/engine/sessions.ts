@@ -17,6 +17,7 @@ import { type MoveReason, PathKeeper } from './path-keeper.js';
 /** A station talks with one far end, and may ring a few. */
 const MOST_SESSIONS = 8;
 const REFUSED_LOG_MS = 10_000;
+const HARMLESS = new Set(['before-start', 'srtp-replayed', 'srtcp-replayed']);
 
 export interface SessionsListener {
   heard(sessionId: string, afterMs: number): void;
@@ -277,10 +278,8 @@ export class Sessions {
   #logLater(): Timer {
     return this.#options.clock.after(REFUSED_LOG_MS, () => {
       const refused = this.figures().map((figures) => ({ sessionId: figures.sessionId, faults: figures.refused }));
-      // What comes before the answer has arrived is early, not wrong.
-      const wrong = refused.flatMap(({ faults }) =>
-        Object.entries(faults).filter(([fault]) => fault !== 'before-start'),
-      );
+      // What comes before the answer has arrived is early, and what comes by both paths is twice there: neither is wrong.
+      const wrong = refused.flatMap(({ faults }) => Object.entries(faults).filter(([fault]) => !HARMLESS.has(fault)));
       const total = wrong.reduce((sum, [, count]) => sum + count, 0);
       if (total > this.#refusedLogged) this.#options.logger.warn({ refused }, 'packets were refused');
       this.#refusedLogged = total;
