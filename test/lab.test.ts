@@ -1,5 +1,8 @@
+import { execFile } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
+import { resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { test } from 'tap';
 import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js';
 import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
@@ -260,4 +263,27 @@ test('WAV files are read back, and bad ones refused by name', (t) => {
   };
   for (const [name, file] of Object.entries(bad)) t.throws(() => readWav(file), { code: 'wav-invalid' }, name);
   t.end();
+});
+
+test('a poor network between two stations: the stations see each other, less what it loses; then it is gone', async (t) => {
+  const probe = resolve(import.meta.dirname, 'support/network-probe.js');
+  const asUser = process.getuid?.() === 0 ? [] : ['--map-root-user'];
+  const inside = [
+    ...asUser,
+    '--net',
+    'sh',
+    '-c',
+    'ip link set lo up && exec "$@"',
+    'sh',
+    process.execPath,
+    probe,
+    '25',
+  ];
+  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
+  const { stdout } = await promisify(execFile)('unshare', inside, { env, timeout: 20_000 });
+  const told = JSON.parse(stdout) as Record<'atDoor' | 'atIndoor', string[]> & Record<'lost' | 'carried', number>;
+  t.match(told, { carried: 400, from: [[41_020], [41_000]] });
+  t.equal(told.atDoor.length + told.atIndoor.length, 400 - told.lost + 1, 'one more came when it was gone');
+  t.ok(told.lost > 60 && told.lost < 140, `${told.lost} of 400 lost`);
+  t.ok(told.atDoor.every((text) => text.startsWith('b')) && told.atIndoor.at(-1) === 'straight');
 });

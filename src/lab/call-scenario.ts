@@ -2,10 +2,13 @@ import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import { quantile, windowDelays } from './alignment.js';
+import { type CallQuality, callQuality } from './call-quality.js';
+import { ImpairedNetwork, type Line } from './impaired-network.js';
 import { seededRandom } from './impairment-relay.js';
 import {
   attempt,
   doorWiring,
+  FIRST_RTP_PORT,
   inTime,
   type ScenarioContext,
   sleep,
@@ -61,9 +64,20 @@ export interface CallResult {
     /** The suite that speech is encrypted with. */
     srtp: string;
   } | null;
+  /** How it was heard, and what was done about it. */
+  readonly concealedPct: number | null;
+  readonly ladder: CallQuality['ladder'] | null;
+  readonly mos: CallQuality['mos'] | null;
+  /** What the network did to the datagrams of both stations; only where one was put between them. */
+  readonly network?: { readonly carried: number; readonly lost: number };
 }
 
 const LEAST_SIMILARITY = 0.9;
+/** Over a network that loses and delays. */
+const LEAST_SIMILARITY_IMPAIRED = 0.8;
+const SECONDS = 10;
+/** Long enough that the first seconds, before the stations know of the loss, are what they are in a call: a small part. */
+const SECONDS_IMPAIRED = 20;
 const MOST_CONTROL = 0.5;
 /** Packets of each direction: a second of speech. */
 const LEAST_FORWARDED = 50;
@@ -83,16 +97,41 @@ export async function runCallScenario(
     readonly site?: Site;
     readonly flows?: boolean;
     readonly via?: Via;
+    /** What is between the stations; needs a network namespace of the process's own. */
+    readonly line?: Line | undefined;
   },
 ): Promise<CallResult> {
-  const { seconds = 10, flows: withFlows = false, via = 'direct' } = context;
+  const { flows: withFlows = false, via = 'direct', line } = context;
+  const { seconds = line === undefined ? SECONDS : SECONDS_IMPAIRED } = context;
+  const network = line === undefined ? undefined : await ImpairedNetwork.start(line, FIRST_RTP_PORT);
+  try {
+    const result = await holdCall({ ...context, seconds, flows: withFlows, via, isImpaired: network !== undefined });
+    if (network === undefined) return result;
+    const [carried, lost] = [network.count('received'), network.count('lost')];
+    const failed = carried > 0 ? result.failed : [...result.failed, 'nothing passed the network between the stations'];
+    return { ...result, ok: failed.length === 0, failed, network: { carried, lost } };
+  } finally {
+    await network?.stop();
+  }
+}
+
+interface Conditions extends ScenarioContext {
+  readonly seconds: number;
+  readonly site?: Site;
+  readonly flows: boolean;
+  readonly via: Via;
+  readonly isImpaired: boolean;
+}
+
+async function holdCall(context: Conditions): Promise<CallResult> {
+  const { seconds, flows: withFlows, via } = context;
   const speech = await labSpeech(seconds);
   const site = context.site ?? (await startScenarioSite(context, { flows: withFlows, via }));
   try {
     const watches = await watchBoth(site);
     try {
       if (withFlows) await flowsTakePresses(watches);
-      const result = await converse({ ...context, via }, site, watches, speech, seconds);
+      const result = await converse(context, site, watches, speech);
       if (!withFlows) return result;
       const failed = [...result.failed, ...(await pressesNotTaken(watches))];
       return { ...result, ok: failed.length === 0, failed };
@@ -128,14 +167,8 @@ async function pressesNotTaken(watches: Watches): Promise<string[]> {
   return faults.flat();
 }
 
-async function converse(
-  context: ScenarioContext & { readonly via: Via },
-  site: Site,
-  watches: Watches,
-  speech: LabSpeech,
-  seconds: number,
-): Promise<CallResult> {
-  const { log } = context;
+async function converse(context: Conditions, site: Site, watches: Watches, speech: LabSpeech): Promise<CallResult> {
+  const { log, seconds } = context;
   const failed: string[] = [];
   const listen = (station: StationId) =>
     DeviceRecorder.start({ ...deviceOptions(site, site.sound.devices(station).loop), mostSeconds: seconds + 60 });
@@ -144,6 +177,7 @@ async function converse(
   log('a press at the door');
   const setupMs = await attempt(failed, 'set-up', () => setUp(site, watches, atIndoor, failed));
   const engine = await attempt(failed, 'status', () => partsOf(watches));
+  const talkingSince = systemClock.nowMs();
   log(`talking for ${seconds} s, both ways at once`);
   const feed = (station: StationId, samples: Int16Array) =>
     feedRecording({ ...deviceOptions(site, site.sound.devices(station).feed), samples });
@@ -154,14 +188,19 @@ async function converse(
   log('the door');
   const doorPulseMs = await attempt(failed, 'door', () => openDoor(site));
   log('hanging up');
-  const rtp = await attempt(failed, 'hang-up', () => hangUp(site, watches, context.via));
+  const figures = await attempt(failed, 'hang-up', () => hangUp(site, watches, context.via));
+  const quality = figures === undefined ? null : callQuality(watches, figures, talkingSince);
   const [heardAtDoor, heardAtIndoor] = await Promise.all([atDoor.stop(), atIndoor.stop()]);
 
   log('comparing what was heard with what was said');
   const [doorFed, indoorFed] = fed ?? [];
   const doorToIndoor = doorFed === undefined ? null : judge(speech.human, speech.other, doorFed, heardAtIndoor);
   const indoorToDoor = indoorFed === undefined ? null : judge(speech.made, speech.other, indoorFed, heardAtDoor);
-  failed.push(...speechFaults('doorToIndoor', doorToIndoor), ...speechFaults('indoorToDoor', indoorToDoor));
+  const least = context.isImpaired ? LEAST_SIMILARITY_IMPAIRED : LEAST_SIMILARITY;
+  failed.push(
+    ...speechFaults('doorToIndoor', doorToIndoor, least),
+    ...speechFaults('indoorToDoor', indoorToDoor, least),
+  );
   const doorPulseConfiguredMs = site.plan.pulseMs;
   if (
     doorPulseMs !== undefined &&
@@ -175,10 +214,13 @@ async function converse(
     setupMs: setupMs ?? null,
     doorToIndoor,
     indoorToDoor,
-    rtp: rtp ?? null,
+    rtp: figures === undefined ? null : totals(figures),
     doorPulseMs: doorPulseMs ?? null,
     doorPulseConfiguredMs,
     engine: engine ?? null,
+    concealedPct: quality?.concealedPct ?? null,
+    ladder: quality?.ladder ?? null,
+    mos: quality?.mos ?? null,
   };
 }
 
@@ -247,22 +289,25 @@ async function openDoor(site: Site): Promise<number> {
   return (await shut) - (await opened);
 }
 
-async function hangUp(site: Site, watches: Watches, via: Via): Promise<NonNullable<CallResult['rtp']>> {
+async function hangUp(site: Site, watches: Watches, via: Via): Promise<Record<StationId, SessionFigures>> {
   const forwarded = (await site.cloud?.forwarded()) ?? [];
   const since = systemClock.nowMs();
   await site.boards.indoor.press(buttonLine(site, 'indoor', 'bell'));
   const ended = (station: StationId) =>
     watches[station].told('call.changed', { since, withinMs: 8_000, fits: ({ state }) => state === 'ended' });
-  const figures = (await Promise.all([ended('door'), ended('indoor')])).map(({ params }) => params.figures);
-  const total = (of: (figures: SessionFigures) => number) =>
-    figures.reduce((sum, one) => sum + (one === null ? 0 : of(one)), 0);
-  if (figures.includes(null)) throw new AppError('figures-missing', 'a station gave no figures of its session');
+  const [door, indoor] = (await Promise.all([ended('door'), ended('indoor')])).map(({ params }) => params.figures);
+  if (!door || !indoor) throw new AppError('figures-missing', 'a station gave no figures of its session');
   const expected = via === 'mqtt' ? 'mqtt' : 'udp';
   if (via === 'gateway' && !(forwarded.length === 2 && forwarded.every((count) => count >= LEAST_FORWARDED))) {
     throw new AppError('other-path', `the gateway forwarded ${forwarded.join(' and ') || 'nothing'}`);
   }
-  const strays = figures.filter((one) => one?.path !== expected);
-  if (strays.length > 0) throw new AppError('other-path', `speech went by ${strays[0]?.path}, not by ${expected}`);
+  const stray = [door, indoor].find(({ path }) => path !== expected);
+  if (stray !== undefined) throw new AppError('other-path', `speech went by ${stray.path}, not by ${expected}`);
+  return { door, indoor };
+}
+
+function totals({ door, indoor }: Readonly<Record<StationId, SessionFigures>>): NonNullable<CallResult['rtp']> {
+  const total = (of: (figures: SessionFigures) => number) => of(door) + of(indoor);
   return {
     sent: total(({ sent }) => sent),
     received: total(({ received }) => received),
@@ -301,11 +346,10 @@ function speechShapedNoise(length: number): Int16Array {
   });
 }
 
-function speechFaults(direction: string, result: SpeechResult | null): string[] {
+function speechFaults(direction: string, result: SpeechResult | null, least: number): string[] {
   if (result === null) return [];
   const faults: string[] = [];
-  if (!(result.similarity >= LEAST_SIMILARITY))
-    faults.push(`${direction} is similar by ${result.similarity.toFixed(3)}`);
+  if (!(result.similarity >= least)) faults.push(`${direction} is similar by ${result.similarity.toFixed(3)}`);
   for (const [name, value] of Object.entries(result.controls)) {
     if (!(value <= MOST_CONTROL)) faults.push(`${direction}: the control ${name} is similar by ${value.toFixed(3)}`);
   }

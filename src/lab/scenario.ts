@@ -16,7 +16,7 @@ export interface ScenarioContext {
   readonly log: (text: string) => void;
 }
 
-const FIRST_RTP_PORT = 41_000;
+export const FIRST_RTP_PORT = 41_000;
 const GATEWAY_RTP_PORT = 41_100;
 
 /** Flows that ran for so long are good ones: a scenario has no minutes. */

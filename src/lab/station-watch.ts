@@ -79,6 +79,11 @@ export class StationWatch {
     });
   }
 
+  /** All that was told by this name since then. */
+  allTold<N extends Name>(name: N, since: number): Noticed<N>[] {
+    return this.#noticed.filter((noticed) => noticed.name === name && noticed.atMs >= since) as Noticed<N>[];
+  }
+
   /** Waits until a call is in this state here. */
   callIs(
     state: 'ringing-in' | 'ringing-out' | 'answered' | 'ended',

@@ -3,11 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
-import { type Command, Option } from 'commander';
-import { errorText } from '../../core/errors.js';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { AppError, errorText } from '../../core/errors.js';
 import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
+import type { Line } from '../../lab/impaired-network.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
 import { runPathScenario } from '../../lab/path-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
@@ -39,14 +40,23 @@ export function addLabCommands(program: Command): void {
         .choices(WAYS)
         .default('direct'),
     )
+    .option('--loss <pct>', 'how many packets the network between the stations loses, of each way', percent)
+    .option(
+      '--burst <packets>',
+      'how many it loses one after another, on average; each on its own if not said',
+      atLeastOne,
+    )
+    .option('--jitter <ms>', 'by how much it delays some packets more than others', milliseconds)
     .option('--json', 'one JSON object on stdout, nothing else')
-    .action((options: { wanDown?: boolean; flows?: boolean; json?: boolean; via: Via }) =>
-      options.wanDown === true && process.env[INSIDE] === undefined
+    .addHelpText('after', CALL_KEYS)
+    .action((options: CallOptions) => {
+      const line = lineOf(options);
+      return (options.wanDown === true || line !== undefined) && process.env[INSIDE] === undefined
         ? againWithoutOutside()
         : runScenario(options, (context) =>
-            runCallScenario({ ...context, flows: options.flows === true, via: options.via }),
-          ),
-    );
+            runCallScenario({ ...context, flows: options.flows === true, via: options.via, line }),
+          );
+    });
   lab
     .command('flows')
     .description("the door station's flows loop, reject, are damaged, can't be loaded: in mid-call, and before a press")
@@ -78,6 +88,52 @@ export function addLabCommands(program: Command): void {
     .option('--json', 'one JSON object on stdout, nothing else')
     .action((options: { json?: boolean }) => runScenario(options, runDoorScenario));
 }
+
+interface CallOptions {
+  readonly wanDown?: boolean;
+  readonly flows?: boolean;
+  readonly json?: boolean;
+  readonly via: Via;
+  readonly loss?: number;
+  readonly burst?: number;
+  readonly jitter?: number;
+}
+
+/** @throws AppError `usage` for what leaves the way between the stations, where the poor network is */
+function lineOf({ loss, burst, jitter, via }: CallOptions): Line | undefined {
+  if (loss === undefined && burst === undefined && jitter === undefined) return undefined;
+  if (via !== 'direct') {
+    throw new AppError('usage', `--loss, --burst and --jitter go with --via direct, not ${via}`, {
+      remedy: 'The poor network stands between the stations themselves',
+    });
+  }
+  return {
+    lossPct: loss ?? 0,
+    jitterMs: jitter ?? 0,
+    ...(burst === undefined ? {} : { meanBurstPackets: burst }),
+  };
+}
+
+function numberFrom(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !(value >= least && value <= most)) {
+      throw new InvalidArgumentError(`It is a number from ${least} to ${most}.`);
+    }
+    return value;
+  };
+}
+const percent = numberFrom(0, 100);
+const atLeastOne = numberFrom(1, 100);
+const milliseconds = numberFrom(0, 1_000);
+
+const CALL_KEYS = `
+With --loss, --burst or --jitter twenty seconds are spoken, and each direction must
+be similar by 0.8 at least, not by 0.9.
+  concealedPct  share of the time that the two speakers played which had to be made up
+  ladder        of each station: what it sent, from when on (atMs), and why
+  mos           of each station: mean opinion scores of what it heard (ITU-T G.107.1)
+  network       packets that came between the stations, and were lost there`;
 
 const KILL_KEYS = `
 media, station and flows are the door station's; indoorMedia, indoorStation and
