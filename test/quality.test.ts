@@ -222,7 +222,7 @@ test('rising delay lowers the bit rate before anything is added; quiet brings it
   const rising: LadderStep[] = [];
   const random = line(0.08, 1, 9);
   for (let s = 10; s < 18; s++) {
-    rising.push(...climb(ladder, s, s + 1, s < 12 ? never : random, { roundTripMs: 40 + (s - 9) * 60 }));
+    rising.push(...climb(ladder, s, s + 1, s < 13 ? never : random, { roundTripMs: 40 + (s - 9) * 60 }));
   }
   t.equal(rising[0]?.reason, 'delay-rising');
   for (const step of rising) {
@@ -244,6 +244,13 @@ test('rising delay lowers the bit rate before anything is added; quiet brings it
   const trend = new DelayTrend();
   trend.add({ atMs: 0, excessMs: 500 });
   t.equal(trend.isRising(0), false, 'one sample is no trend');
+  const jittery = new LossLadder(limits, 0);
+  const spread = seededRandom(4);
+  const moved: LadderStep[] = [];
+  for (let s = 0; s < 300; s++) {
+    moved.push(...climb(jittery, s, s + 1, never, { roundTripMs: 40 + 60 * (spread() + spread()), jitterMs: 20 }));
+  }
+  t.ok(moved.length <= 4, `${moved.length} steps in five minutes of mere jitter`);
 
   const meter = new TransitMeter();
   for (let i = 0; i < 100; i++) meter.packet({ ssrc: 1, timestamp: (2 ** 32 - 960 + i * 960) >>> 0 }, i * 20, 48_000);
@@ -253,7 +260,7 @@ test('rising delay lowers the bit rate before anything is added; quiet brings it
 });
 
 test('the local ladder: simpler, then G.711, longer periods; and back', async (t) => {
-  const ladder = new LocalLadder(8, 0);
+  const ladder = new LocalLadder({ complexity: 8, capturePeriodMs: 10 }, 0);
   let atS = 0;
   const run = (seconds: number, encodeMs: number, xrunsPerS = 0, before = 0) => {
     const steps = [];

@@ -7,9 +7,10 @@ import { Counters } from '../core/counters.js';
 import type { Logger } from '../core/logger.js';
 import { type EngineStatus, engineNotifications, engineRequests } from '../protocol/engine-api.js';
 import { serveEngineMetrics } from './engine-metrics.js';
+import { MachineWatch } from './machine-watch.js';
 import { boardParts, type EngineParts } from './parts.js';
 import { Sessions } from './sessions.js';
-import { cardFault, Sound } from './sound.js';
+import { capturePeriodMs, cardFault, Sound } from './sound.js';
 
 /** When the station is gone nobody may talk on unseen: what it does not ask for again within this time ends. */
 const STATION_GONE_MS = 5_000;
@@ -88,6 +89,19 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       moved: (sessionId, path, reason) => server?.notify('session.path', { sessionId, path, reason }),
       quality: (sessionId, quality) => server?.notify('session.quality', { sessionId, quality }),
       changed: () => sound.capture(sessions.wantMicrophone),
+    },
+  });
+
+  const machine = new MachineWatch({
+    clock,
+    logger,
+    complexity: config.opus.complexity,
+    capturePeriodMs: capturePeriodMs(config.opus.packetTimeMs),
+    encoding: () => sessions.encoding(),
+    xruns: () => sound.xruns,
+    bear: (step) => {
+      sessions.bear(step);
+      sound.setCapturePeriodMs(step.capturePeriodMs);
     },
   });
 
@@ -171,6 +185,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     logger,
     refused,
   }).catch(async (error) => {
+    machine.close();
     await sessions.end();
     throw error;
   });
@@ -179,6 +194,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 
   return {
     close: async () => {
+      machine.close();
       await sessions.end();
       sound.close();
       await Promise.all([server.close(), metrics.close()]);

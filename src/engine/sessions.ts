@@ -10,6 +10,7 @@ import { MediaSession } from '../media/media-session.js';
 import type { SessionAgreement } from '../media/session-agreement.js';
 import type { MediaPath, MqttIdentity, SessionFigures, Transport } from '../protocol/engine-api.js';
 import type { QualityFigures } from '../protocol/quality.js';
+import type { LocalStep } from '../quality/local-ladder.js';
 import { MqttPaths } from './mqtt-paths.js';
 import type { EngineParts } from './parts.js';
 import { type MoveReason, PathKeeper } from './path-keeper.js';
@@ -75,6 +76,7 @@ export class Sessions {
   readonly #abandoned = new Set<string>();
   #logTimer: Timer;
   #refusedLogged = 0;
+  #local: LocalStep | null = null;
 
   constructor(options: SessionsOptions) {
     this.#options = options;
@@ -177,6 +179,23 @@ export class Sessions {
     await Promise.allSettled([...this.#sessions.keys()].map((sessionId) => this.close(sessionId)));
   }
 
+  /** Of the session that takes the largest share of its packet's time to encode; null where none sends. */
+  encoding(): { readonly encodeMs: number; readonly packetTimeMs: number } | null {
+    let slowest: { readonly encodeMs: number; readonly packetTimeMs: number } | null = null;
+    for (const { media } of this.#open.values()) {
+      const { encoding } = media;
+      const share = (of: typeof encoding) => (of === null ? -1 : of.encodeMs / of.packetTimeMs);
+      if (share(encoding) > share(slowest)) slowest = encoding;
+    }
+    return slowest;
+  }
+
+  /** What this machine bears from now on, these sessions and those to come. */
+  bear(step: LocalStep): void {
+    this.#local = step;
+    for (const { media } of this.#open.values()) media.bear(step);
+  }
+
   frame(frame: AudioFrame): void {
     for (const { media } of this.#open.values()) media.frame(frame);
   }
@@ -270,6 +289,7 @@ export class Sessions {
       media.close();
       throw error;
     }
+    if (this.#local !== null) media.bear(this.#local);
     mixer.add(media);
     return session;
   }

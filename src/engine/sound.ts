@@ -110,6 +110,11 @@ export class Sound {
     this.#microphone.setPeriodMs(periodMs);
   }
 
+  /** Buffers of both cards that ran over or dry, since the start. */
+  get xruns(): number {
+    return this.#microphone.figures.xruns + this.#speaker.figures.xruns;
+  }
+
   playTone(name: ToneName): void {
     this.stopTone();
     this.#tone = new ToneSource(name, this.#options.rateHz);

@@ -52,8 +52,6 @@ export interface MediaSessionListener {
   silent(isSilent: boolean): void;
   /** Once a second while it is started. */
   quality?(figures: QualityFigures): void;
-  /** This machine can't bear what it does, or can again. */
-  localChanged?(step: LocalStep): void;
   /** The far end pressed a digit of a telephone, for so long. */
   digit?(digit: string, durationMs: number): void;
 }
@@ -177,7 +175,6 @@ export class MediaSession implements FrameSource {
       opus: options.opus,
       openedMs: this.#openedMs,
       apply: (settings) => this.#useEncoder(settings),
-      localChanged: (step) => listener.localChanged?.(step),
     });
   }
 
@@ -257,6 +254,17 @@ export class MediaSession implements FrameSource {
   /** 10 ms of the microphone. */
   frame(frame: AudioFrame): void {
     if (this.isSending && !this.#isClosed) this.#sender.push(frame);
+  }
+
+  /** How long a packet takes to encode, a running mean, and how long it lasts; null while nothing is sent. */
+  get encoding(): { readonly encodeMs: number; readonly packetTimeMs: number } | null {
+    const { packetTimeMs, encodeMs } = this.#sender;
+    return packetTimeMs === null || !this.isSending ? null : { encodeMs: encodeMs.mean, packetTimeMs };
+  }
+
+  /** What this machine bears from now on. */
+  bear(step: LocalStep): void {
+    this.#ladder.bear(step);
   }
 
   pull(nowMs: number): Int16Array | null {

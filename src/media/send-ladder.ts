@@ -1,7 +1,7 @@
 import type { OpusEncoderSettings } from '../codec/codec.js';
 import type { AudioCodec } from '../protocol/engine-api.js';
 import type { LadderStepFigures } from '../protocol/quality.js';
-import { LocalLadder, type LocalReport, type LocalStep } from '../quality/local-ladder.js';
+import type { LocalStep } from '../quality/local-ladder.js';
 import { LossLadder } from '../quality/loss-ladder.js';
 import type { LossReport } from '../quality/loss-report.js';
 import type { PacketTimeMs, ProtectionLimits } from '../quality/protection.js';
@@ -46,22 +46,20 @@ export interface SendLadderOptions {
   readonly opus: OpusEncoderSettings;
   readonly openedMs: number;
   apply(settings: SendSettings): void;
-  /** The machine can't bear what it does, or can again; the part that is not the session's own is told on. */
-  localChanged(step: LocalStep): void;
 }
 
 const MOST_STEPS = 32;
 
-/** The two ladders of a session, the network's and the machine's, and what follows from both for the encoder. */
+/** What follows for the encoder from the network's ladder, which is the session's own, and from the machine's. */
 export class SendLadder {
   readonly #options: SendLadderOptions;
-  readonly #local: LocalLadder;
   readonly #steps: LadderStepFigures[] = [];
   #loss: LossLadder | null = null;
+  #complexity: number;
 
   constructor(options: SendLadderOptions) {
     this.#options = options;
-    this.#local = new LocalLadder(options.opus.complexity, options.openedMs);
+    this.#complexity = options.opus.complexity;
   }
 
   /** The last steps, the newest last. */
@@ -92,13 +90,12 @@ export class SendLadder {
     this.#apply();
   }
 
-  /** The machine says how it fares. */
-  local(report: LocalReport): void {
-    const step = this.#local.report(report);
-    if (step === null) return;
-    this.#note(step.reason, report.atMs);
+  /** What the machine bears. */
+  bear({ complexity, reason, atMs }: LocalStep): void {
+    if (complexity === this.#complexity) return;
+    this.#complexity = complexity;
+    this.#note(reason, atMs);
     this.#apply();
-    this.#options.localChanged(step);
   }
 
   #note(reason: LadderStepFigures['reason'], nowMs: number): void {
@@ -111,7 +108,7 @@ export class SendLadder {
       fecForPct: step.fecForPct,
       redDistances: [...step.redDistances],
       packetTimeMs: step.packetTimeMs,
-      complexity: this.#local.step.complexity,
+      complexity: this.#complexity,
       lossPct: step.lossPct,
       meanRunPackets: step.meanRunPackets,
       wantsOtherPath: step.wantsOtherPath,
@@ -128,7 +125,7 @@ export class SendLadder {
         ...this.#options.opus,
         bitrateBps,
         packetTimeMs,
-        complexity: this.#local.step.complexity,
+        complexity: this.#complexity,
         inbandFec: fecForPct > 0,
         expectedLossPct: fecForPct,
       },

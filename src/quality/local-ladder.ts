@@ -39,6 +39,7 @@ const MOST_QUIET_MS = 480_000;
  */
 export class LocalLadder {
   readonly #complexities: readonly number[];
+  readonly #periodsMs: readonly CapturePeriodMs[];
   #step: LocalStep;
   #slow = 0;
   #xruns: { readonly atMs: number; readonly count: number }[] = [];
@@ -46,10 +47,12 @@ export class LocalLadder {
   #troubledMs: number;
   #quietMs = QUIET_MS;
 
-  /** @param complexity as configured, and at most */
-  constructor(complexity: number, nowMs: number) {
+  /** @param most as configured: the highest complexity, the shortest period */
+  constructor(most: Pick<LocalStep, 'complexity' | 'capturePeriodMs'>, nowMs: number) {
+    const { complexity, capturePeriodMs } = most;
     this.#complexities = [complexity, ...COMPLEXITIES.filter((one) => one < complexity)];
-    this.#step = { atMs: nowMs, reason: 'start', complexity, wantsG711: false, capturePeriodMs: 10 };
+    this.#periodsMs = PERIODS_MS.filter((one) => one >= capturePeriodMs);
+    this.#step = { atMs: nowMs, reason: 'start', complexity, wantsG711: false, capturePeriodMs };
     this.#troubledMs = nowMs;
   }
 
@@ -84,7 +87,7 @@ export class LocalLadder {
     this.#xruns = [];
     const { complexity, capturePeriodMs, wantsG711 } = this.#step;
     if (reason === 'xruns') {
-      const longer = PERIODS_MS.find((one) => one > capturePeriodMs);
+      const longer = this.#periodsMs.find((one) => one > capturePeriodMs);
       return longer === undefined ? null : this.#change({ capturePeriodMs: longer, reason, atMs });
     }
     const simpler = this.#complexities[this.#complexities.indexOf(complexity) + 1];
@@ -100,7 +103,7 @@ export class LocalLadder {
     if (wantsG711) return this.#change({ wantsG711: false, reason, atMs });
     const at = this.#complexities.indexOf(complexity);
     if (at > 0) return this.#change({ complexity: this.#complexities[at - 1] ?? complexity, reason, atMs });
-    const shorter = PERIODS_MS.filter((one) => one < capturePeriodMs).at(-1);
+    const shorter = this.#periodsMs.filter((one) => one < capturePeriodMs).at(-1);
     return shorter === undefined ? null : this.#change({ capturePeriodMs: shorter, reason, atMs });
   }
 

@@ -27,6 +27,7 @@ const MOST_REPORTS = 64;
 /** What is believed before anything is known: a clean line, as if from so many packets. */
 const PRIOR_PACKETS = 25;
 const PRIOR_LOST = 0.05;
+const PRIOR_RUNS = 2;
 /** A loss alone may be chance; the short window is believed from two runs on. */
 const LEAST_RUNS = 2;
 
@@ -48,9 +49,9 @@ export class LossWindow {
     const long = this.#since(nowMs - LONG_MS);
     const short = this.#since(nowMs - SHORT_MS);
     const loss = Math.max(share(long), short.runs >= LEAST_RUNS ? share(short) : 0);
-    // Of losses on their own, runs of 1 / (1 - p); one run more than was seen pulls a first long one down.
+    // Of losses on their own, runs of 1 / (1 - p); some more of these than were seen pull a first long one down.
     const random = 1 / (1 - Math.min(0.9, loss));
-    return { loss, meanRun: Math.max(random, (long.lost + 1) / (long.runs + 1)) };
+    return { loss, meanRun: Math.max(random, (long.lost + PRIOR_RUNS * random) / (long.runs + PRIOR_RUNS)) };
   }
 
   #since(fromMs: number): { packets: number; lost: number; runs: number } {

@@ -55,9 +55,11 @@ const DISTANCES: readonly (readonly number[])[] = [
 /** A copy that comes later than this is not waited for; RFC 2198 ends at 341 ms. */
 const MOST_COPY_DELAY_MS = 160;
 
-/** What a kbit/s, and a millisecond of waiting for copies, must bring in R to be worth it. */
+/** What a kbit/s, a millisecond of waiting for copies and one of a packet must bring in R to be worth it. */
 const R_PER_KBPS = 0.4;
 const R_PER_DELAY_MS = 0.04;
+/** A lost packet of 60 ms is a lost syllable; the E-model has no figure for that. */
+const R_PER_PACKET_MS = 0.15;
 
 /**
  * All that the limits allow. Longer packets save headers, and lose more at once: they are only for a line that is too narrow.
@@ -151,6 +153,7 @@ export function heardAs(protection: Protection, estimate: LossEstimate, { codec,
 
 /** The same, less what bits and waiting cost. */
 export function worth(protection: Protection, estimate: LossEstimate, line: Line): number {
-  const price = (R_PER_KBPS * totalBps(protection)) / 1_000 + R_PER_DELAY_MS * copyDelayMs(protection);
-  return heardAs(protection, estimate, line) - price;
+  const bits = (R_PER_KBPS * totalBps(protection)) / 1_000;
+  const waiting = R_PER_DELAY_MS * copyDelayMs(protection) + R_PER_PACKET_MS * protection.packetTimeMs;
+  return heardAs(protection, estimate, line) - bits - waiting;
 }
