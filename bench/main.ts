@@ -5,12 +5,15 @@ import { parseArgs } from 'node:util';
 import { errorText } from '../src/core/errors.js';
 import { labSpeech } from '../src/lab/speech.js';
 import { startVirtualSound } from '../src/lab/virtual-sound.js';
+import { measureCollections } from './collections.js';
 import { measureCpu } from './cpu.js';
 import { measureForwarding } from './forwarding.js';
 import { measureMemory } from './memory.js';
 import { measureMouthToEar } from './mouth-to-ear.js';
 import { measureOpusCost } from './opus-cost.js';
 import { measurePacing } from './pacing.js';
+import { measurePlayout } from './playout.js';
+import { measureCodec, measureQuality } from './quality.js';
 import { type Run, summary, tablesOf } from './report.js';
 import { measureSrtp } from './srtp.js';
 
@@ -22,6 +25,8 @@ const SEED = 2_026;
 const SPEECH_S = 20;
 const FORWARDING_S = 10;
 const PACING_S = 20;
+const COLLECTIONS_S = 60;
+const PLAYOUT_SPEECH_S = 60;
 
 const { values } = parseArgs({
   options: {
@@ -32,7 +37,19 @@ const { values } = parseArgs({
   },
 });
 
-const SECTIONS = ['cpu', 'mouth-to-ear', 'forwarding', 'pacing', 'memory', 'opus', 'srtp'] as const;
+const SECTIONS = [
+  'cpu',
+  'mouth-to-ear',
+  'forwarding',
+  'pacing',
+  'memory',
+  'opus',
+  'srtp',
+  'collections',
+  'playout',
+  'quality',
+  'codec',
+] as const;
 type Section = (typeof SECTIONS)[number];
 
 try {
@@ -70,6 +87,15 @@ async function measure(seconds: number, sections: readonly Section[]): Promise<R
     const memory = await asked('memory', () => measureMemory({ dir, log: note }));
     const opus = await asked('opus', async () => measureOpusCost((await labSpeech(SPEECH_S)).human));
     const srtp = await asked('srtp', async () => measureSrtp());
+    const collections = await asked('collections', () =>
+      measureCollections({ dir, seconds: COLLECTIONS_S, log: note }),
+    );
+    const playout = await asked('playout', async () => {
+      const { human } = await labSpeech(PLAYOUT_SPEECH_S);
+      return measurePlayout({ speech: human, log: note });
+    });
+    const quality = await asked('quality', () => measureQuality(note));
+    const codec = await asked('codec', measureCodec);
     return {
       ...(cpu && { cpu }),
       ...(mouthToEarMs && { mouthToEarMs }),
@@ -78,6 +104,10 @@ async function measure(seconds: number, sections: readonly Section[]): Promise<R
       ...(memory && { memory }),
       ...(opus && { opusEngines: opus }),
       ...(srtp && { srtp }),
+      ...(collections && { collections }),
+      ...(playout && { playout }),
+      ...(quality && { quality }),
+      ...(codec && { codec }),
     };
   } finally {
     rmSync(dir, { recursive: true, force: true });

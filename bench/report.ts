@@ -1,11 +1,15 @@
 import Table from 'cli-table3';
 import { quantile } from '../src/lab/alignment.js';
+import type { Collections } from './collections.js';
 import type { CpuFigures } from './cpu.js';
 import type { Forwarding } from './forwarding.js';
+import { mediaTables } from './media-tables.js';
 import type { Memory } from './memory.js';
 import type { DelayFigures } from './mouth-to-ear.js';
 import type { OpusCost } from './opus-cost.js';
 import type { Pacing } from './pacing.js';
+import type { PlayoutComparison } from './playout.js';
+import type { CodecFigures, QualityFigures } from './quality.js';
 import type { SrtpCost } from './srtp.js';
 
 /** What one run measured: all sections, or those that were asked for. */
@@ -17,6 +21,10 @@ export interface Run {
   readonly memory?: Memory;
   readonly opusEngines?: readonly OpusCost[];
   readonly srtp?: readonly SrtpCost[];
+  readonly collections?: Collections;
+  readonly playout?: PlayoutComparison;
+  readonly quality?: QualityFigures;
+  readonly codec?: CodecFigures;
 }
 
 /** Medians of every figure over the runs, rounded to what they are good for. */
@@ -97,6 +105,7 @@ export function tablesOf(outcome: ReturnType<typeof summary>): string {
     ];
     add(['SRTP, µs of CPU a packet', 'protect', 'open', 'libsrtp', 'open', 'ms a second of a call'], srtp.map(row));
   }
+  for (const { head, rows } of mediaTables(outcome)) add(head, rows);
   return tables.join('');
 }
 

@@ -7,6 +7,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { AppError, errorText } from '../../core/errors.js';
 import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
+import { runDriftScenario } from '../../lab/drift-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
 import type { Line } from '../../lab/impaired-network.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
@@ -82,6 +83,12 @@ export function addLabCommands(program: Command): void {
     .action((options: { json?: boolean }) =>
       process.env[INSIDE] === undefined ? againWithoutOutside() : runScenario(options, runPathScenario),
     );
+  lab
+    .command('drift')
+    .description('a day of a call in simulated time, between clocks 200 ppm apart: the delay ends as it began')
+    .option('--json', 'one JSON object on stdout, nothing else')
+    .addHelpText('after', DRIFT_KEYS)
+    .action((options: { json?: boolean }) => runScenario(options, runDriftScenario));
   lab
     .command('door')
     .description('the station is killed, and hung, with the door open; openings are replayed')
@@ -164,6 +171,16 @@ migrations has two entries, to MQTT and back, each with
   movedMs    from the change until what both ends sent took the other path
 callEnded and ssrcKept say whether it was the same call, of the same sources;
 controlSilenceMs is the same silence with nothing cut: this machine's own.`;
+
+const DRIFT_KEYS = `
+quickSpeaker and slowSpeaker are two days, the speaker's clock 200 ppm quicker
+than the microphone's and 200 ppm slower; what stands outside is of the one
+whose delay changed more.
+  delayStartMs  how long packets waited for the speaker: mean of the first minute
+                once settled
+  delayEndMs    the same, of the last minute; at most 5 ms from it
+  heapEndMb     what is held at the end of the day; at most 1 MiB above
+                heapStartMb, after a tenth of it`;
 
 /** Set in a process that has been started in a network namespace of its own. */
 const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
