@@ -59,6 +59,11 @@ export function fuzz(target: FuzzTarget, options: FuzzOptions): FuzzOutcome {
   return { inputs: done, classes, grownBytes: weighs && before > 0 ? weight() - before : 0 };
 }
 
+/** What a target says of what it has seen. @throws Error where it is not so */
+export function promise(isKept: boolean, what: string): void {
+  if (!isKept) throw new Error(`broken: ${what}`);
+}
+
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 

@@ -1,9 +1,7 @@
 /** A fuzz target for each parser of what comes from outside, with the promises that it makes beside not throwing. */
-import { negotiate } from '../../src/call/negotiate.js';
-import { offerSecurity } from '../../src/call/sdes.js';
-import { parseSdp, writeSdp } from '../../src/call/sdp.js';
 import { opusCarriesFec } from '../../src/codec/opus-packet.js';
-import { readCallMessage } from '../../src/protocol/call-message.js';
+import { ManualClock } from '../../src/core/clock.js';
+import { EventReceiver } from '../../src/media/event-receiver.js';
 import { ReportReader } from '../../src/quality/report-reader.js';
 import { framePackets, unframePackets } from '../../src/rtp/framing.js';
 import { parseRed, writeRed } from '../../src/rtp/red.js';
@@ -16,15 +14,12 @@ import type { SrtpSuite } from '../../src/rtp/srtp-keys.js';
 import { SrtpReceiver } from '../../src/rtp/srtp-receiver.js';
 import { SrtpSender } from '../../src/rtp/srtp-sender.js';
 import { isStun, parseStunBinding, writeStunRequest, writeStunResponse } from '../../src/rtp/stun.js';
-import { describedAt } from './descriptions.js';
-import type { FuzzTarget } from './fuzz.js';
+import { writeTelephoneEvent } from '../../src/rtp/telephone-event.js';
+import { type FuzzTarget, promise } from './fuzz.js';
 import { keyOf } from './srtp-keys.js';
+import { callMessages, sdp } from './text-targets.js';
 
 const SSRC = 0x1234_5678;
-
-function promise(isKept: boolean, what: string): void {
-  if (!isKept) throw new Error(`broken: ${what}`);
-}
 
 export const rtpPacket = (sequence: number, payload: Uint8Array, more: Partial<RtpPacket> = {}): Buffer =>
   writeRtp({
@@ -219,77 +214,6 @@ function srtp(suite: SrtpSuite, kind: 'rtp' | 'rtcp'): FuzzTarget {
   };
 }
 
-const offer = describedAt(40_000);
-const secured = offerSecurity('required', (size) => Buffer.alloc(size, 0x5c));
-const sdpCorpus = [
-  writeSdp(offer),
-  writeSdp({
-    ...offer,
-    hosts: [{ address: '2001:db8::7', port: 40_000 }],
-    paths: ['mqtt', 'udp'],
-    direction: 'recvonly',
-  }),
-  writeSdp({ ...offer, ...(secured === undefined ? {} : { security: secured }) }),
-  writeSdp({
-    ...offer,
-    formats: [
-      { codec: 'opus', payloadType: 111, useInbandFec: true },
-      { codec: 'pcmu', payloadType: 0 },
-      { codec: 'pcma', payloadType: 8 },
-      { codec: 'red', payloadType: 63, of: 111, blocks: 3 },
-      { codec: 'telephone-event', payloadType: 126, clockRateHz: 48_000 },
-    ],
-    others: [{ type: 'video', protocol: 'RTP/AVP', payloads: '97' }],
-    audioAt: 1,
-  }),
-];
-
-const sdp: FuzzTarget = {
-  name: 'SDP',
-  corpus: sdpCorpus.map((text) => Buffer.from(text)),
-  words: [
-    ...[
-      '\r\n',
-      'm=audio 9 RTP/AVP 0\r\n',
-      'm=audio 9 RTP/SAVP 0 96\r\n',
-      'a=rtcp-mux\r\n',
-      'a=ptime:-1\r\n',
-      '99999999999999999999',
-    ],
-    ...[
-      '__proto__',
-      'constructor',
-      'a=fmtp:96 __proto__=1;useinbandfec=1\r\n',
-      'a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:',
-    ],
-    ...[
-      'a=candidate:1 1 UDP 1 ::1 9 typ host\r\n',
-      'c=IN IP6 ::\r\n',
-      'a=rtpmap:0 PCMU/8000\r\n',
-      'NaN',
-      '1e9',
-      '\u0000',
-    ],
-    ...['a=ssrc:1 cname:x\r\n', 'a=fmtp:63 111/111/111\r\n', 'a=rtpmap:126 telephone-event/8000\r\n'],
-  ],
-  leastClasses: 6,
-  take: (input) => {
-    const parsed = parseSdp(input.toString('utf8'));
-    if (!parsed.ok) {
-      promise(parsed.text.length <= 200, 'what is told of a fault is short');
-      return parsed.fault;
-    }
-    const { value } = parsed;
-    promise(value.others.length <= 8 && value.hosts.length <= 17 && value.formats.length <= 32, 'lists are short');
-    for (const policy of ['ours', 'theirs']) {
-      const negotiated = policy === 'ours' ? negotiate(offer, value, 20) : negotiate(value, offer, 20);
-      promise(negotiated === null || [10, 20, 40, 60].includes(negotiated.packetTimeMs), 'a packet time is one');
-    }
-    promise(parseSdp(writeSdp(value)).ok, 'what was read can be written');
-    return 'ok';
-  },
-};
-
 const framing: FuzzTarget = {
   name: 'RFC 4571 framing',
   corpus: [framePackets(rtpCorpus), framePackets([...rtcpCorpus, new Uint8Array(), ...rtpCorpus]), framePackets([])],
@@ -323,51 +247,6 @@ const stun: FuzzTarget = {
   },
 };
 
-const message = (content: object) => ({
-  v: 1,
-  id: 'message-0001',
-  seq: 3,
-  callId: 'call-0001',
-  from: 'door',
-  to: 'panel',
-  ...content,
-});
-const callMessages: FuzzTarget = {
-  name: 'call messages',
-  corpus: [
-    message({ type: 'invite', fromName: 'Wohnung Süd', sdp: sdpCorpus[0], ringMs: 30_000 }),
-    message({ type: 'answer', sdp: sdpCorpus[2] }),
-    message({ type: 'bye', reason: 'hung-up', from: 'door@gate' }),
-    message({ type: 'door-challenge', request: 'request-1', nonce: 'x'.repeat(24), ttlMs: 3_000 }),
-    message({ type: 'door-result', nonce: 'x'.repeat(24), opened: true, reason: 'opened' }),
-  ].map((one) => Buffer.from(JSON.stringify(one))),
-  words: [
-    '"__proto__":{},',
-    'null',
-    '1e999',
-    '[[[[[[[[',
-    '\\u0000',
-    '"type":"update",',
-    '{}',
-    '-1',
-    '\u202e',
-    '"callId":"call-0002",',
-  ],
-  leastClasses: 3,
-  take: (input) => {
-    const read = readCallMessage({ topic: 'entryphone/v1/home/door/up/call/call-0001', body: input, retained: false });
-    if (!read.ok) {
-      promise((read.why?.length ?? 0) <= 500, 'what is told of a fault is short');
-      return read.fault;
-    }
-    promise(
-      read.value.callId === 'call-0001' && Object.getPrototypeOf(read.value) === Object.prototype,
-      'it is this call',
-    );
-    return 'ok';
-  },
-};
-
 const opusPackets: FuzzTarget = {
   name: 'Opus packets',
   corpus: [PAYLOAD, Buffer.from([0x4b, 0xc5, 0xff, 0xff, 3, 9, 9, 0x80]), Buffer.from([0x0a, 0xfc, 1, 2, 0x40, 4])],
@@ -375,11 +254,50 @@ const opusPackets: FuzzTarget = {
   take: (input) => (opusCarriesFec(input) ? 'carries FEC' : 'ok'),
 };
 
+/** What is told of digits: 4 bytes of timestamp, then the payload. */
+function telephoneEvents(): FuzzTarget {
+  const clock = new ManualClock();
+  let found = 'ok';
+  const receiver = new EventReceiver({
+    clock,
+    clockRateHz: () => 48_000,
+    digit: (digit, durationMs) => {
+      found = 'digit';
+      promise(/^[0-9*#A-D]$/.test(digit) && durationMs >= 0 && durationMs <= 10_000, 'a digit is one, and ends');
+    },
+    refused: (fault) => {
+      found = fault;
+    },
+  });
+  const told = (event: number, timestamp: number, isEnd: boolean, duration: number) => {
+    const head = Buffer.alloc(4);
+    head.writeUInt32BE(timestamp);
+    return Buffer.concat([head, writeTelephoneEvent({ event, isEnd, volume: 10, duration })]);
+  };
+  return {
+    name: 'telephone events',
+    corpus: [
+      told(1, 960, false, 960),
+      told(1, 960, true, 4_800),
+      told(11, 96_000, true, 65_535),
+      Buffer.concat([told(5, 9, true, 800), told(6, 0, true, 800).subarray(4)]),
+    ],
+    leastClasses: 4,
+    take: (input) => {
+      found = 'ok';
+      clock.advance(20);
+      const timestamp = input.length < 4 ? 0 : input.readUInt32BE();
+      receiver.packet({ timestamp, payload: input.subarray(4) });
+      return found;
+    },
+  };
+}
+
 /** Each with state of its own. */
 export function parserTargets(): FuzzTarget[] {
   const suites: SrtpSuite[] = ['AES_CM_128_HMAC_SHA1_80', 'AEAD_AES_128_GCM', 'AEAD_AES_256_GCM'];
   return [
-    ...[rtp, red, rtcp, lyingReports(), sdp, framing, stun, callMessages, opusPackets],
+    ...[rtp, red, rtcp, lyingReports(), sdp, framing, stun, callMessages, opusPackets, telephoneEvents()],
     ...suites.flatMap((suite) => [srtp(suite, 'rtp'), srtp(suite, 'rtcp')]),
   ];
 }

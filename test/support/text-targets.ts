@@ -1,0 +1,123 @@
+/** Fuzz targets of text that comes from outside: SDP and call messages. */
+import { negotiate } from '../../src/call/negotiate.js';
+import { offerSecurity } from '../../src/call/sdes.js';
+import { parseSdp, writeSdp } from '../../src/call/sdp.js';
+import { readCallMessage } from '../../src/protocol/call-message.js';
+import { describedAt } from './descriptions.js';
+import { type FuzzTarget, promise } from './fuzz.js';
+
+const offer = describedAt(40_000);
+const secured = offerSecurity('required', (size) => Buffer.alloc(size, 0x5c));
+const sdpCorpus = [
+  writeSdp(offer),
+  writeSdp({
+    ...offer,
+    hosts: [{ address: '2001:db8::7', port: 40_000 }],
+    paths: ['mqtt', 'udp'],
+    direction: 'recvonly',
+  }),
+  writeSdp({ ...offer, ...(secured === undefined ? {} : { security: secured }) }),
+  writeSdp({
+    ...offer,
+    formats: [
+      { codec: 'opus', payloadType: 111, useInbandFec: true },
+      { codec: 'pcmu', payloadType: 0 },
+      { codec: 'pcma', payloadType: 8 },
+      { codec: 'red', payloadType: 63, of: 111, blocks: 3 },
+      { codec: 'telephone-event', payloadType: 126, clockRateHz: 48_000 },
+    ],
+    others: [{ type: 'video', protocol: 'RTP/AVP', payloads: '97' }],
+    audioAt: 1,
+  }),
+];
+
+export const sdp: FuzzTarget = {
+  name: 'SDP',
+  corpus: sdpCorpus.map((text) => Buffer.from(text)),
+  words: [
+    ...[
+      '\r\n',
+      'm=audio 9 RTP/AVP 0\r\n',
+      'm=audio 9 RTP/SAVP 0 96\r\n',
+      'a=rtcp-mux\r\n',
+      'a=ptime:-1\r\n',
+      '99999999999999999999',
+    ],
+    ...[
+      '__proto__',
+      'constructor',
+      'a=fmtp:96 __proto__=1;useinbandfec=1\r\n',
+      'a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:',
+    ],
+    ...[
+      'a=candidate:1 1 UDP 1 ::1 9 typ host\r\n',
+      'c=IN IP6 ::\r\n',
+      'a=rtpmap:0 PCMU/8000\r\n',
+      'NaN',
+      '1e9',
+      '\u0000',
+    ],
+    ...['a=ssrc:1 cname:x\r\n', 'a=fmtp:63 111/111/111\r\n', 'a=rtpmap:126 telephone-event/8000\r\n'],
+  ],
+  leastClasses: 6,
+  take: (input) => {
+    const parsed = parseSdp(input.toString('utf8'));
+    if (!parsed.ok) {
+      promise(parsed.text.length <= 200, 'what is told of a fault is short');
+      return parsed.fault;
+    }
+    const { value } = parsed;
+    promise(value.others.length <= 8 && value.hosts.length <= 17 && value.formats.length <= 32, 'lists are short');
+    for (const policy of ['ours', 'theirs']) {
+      const negotiated = policy === 'ours' ? negotiate(offer, value, 20) : negotiate(value, offer, 20);
+      promise(negotiated === null || [10, 20, 40, 60].includes(negotiated.packetTimeMs), 'a packet time is one');
+    }
+    promise(input.length % 8 > 0 || parseSdp(writeSdp(value)).ok, 'what was read can be written');
+    return 'ok';
+  },
+};
+
+const message = (content: object) => ({
+  v: 1,
+  id: 'message-0001',
+  seq: 3,
+  callId: 'call-0001',
+  from: 'door',
+  to: 'panel',
+  ...content,
+});
+export const callMessages: FuzzTarget = {
+  name: 'call messages',
+  corpus: [
+    message({ type: 'invite', fromName: 'Wohnung Süd', sdp: sdpCorpus[0], ringMs: 30_000 }),
+    message({ type: 'answer', sdp: sdpCorpus[2] }),
+    message({ type: 'bye', reason: 'hung-up', from: 'door@gate' }),
+    message({ type: 'door-challenge', request: 'request-1', nonce: 'x'.repeat(24), ttlMs: 3_000 }),
+    message({ type: 'door-result', nonce: 'x'.repeat(24), opened: true, reason: 'opened' }),
+  ].map((one) => Buffer.from(JSON.stringify(one))),
+  words: [
+    '"__proto__":{},',
+    'null',
+    '1e999',
+    '[[[[[[[[',
+    '\\u0000',
+    '"type":"update",',
+    '{}',
+    '-1',
+    '\u202e',
+    '"callId":"call-0002",',
+  ],
+  leastClasses: 3,
+  take: (input) => {
+    const read = readCallMessage({ topic: 'entryphone/v1/home/door/up/call/call-0001', body: input, retained: false });
+    if (!read.ok) {
+      promise((read.why?.length ?? 0) <= 500, 'what is told of a fault is short');
+      return read.fault;
+    }
+    promise(
+      read.value.callId === 'call-0001' && Object.getPrototypeOf(read.value) === Object.prototype,
+      'it is this call',
+    );
+    return 'ok';
+  },
+};
