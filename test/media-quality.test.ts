@@ -4,10 +4,13 @@ import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
 import { FRAME_MS, frameSamples } from '../src/audio/frame.js';
 import { opusDurationMs } from '../src/codec/opus-packet.js';
 import { ManualClock } from '../src/core/clock.js';
+import { silentLogger } from '../src/core/logger.js';
+import { MachineWatch } from '../src/engine/machine-watch.js';
 import { MediaSession } from '../src/media/media-session.js';
 import { RedReceiver } from '../src/media/red-receiver.js';
 import type { SessionAgreement } from '../src/media/session-agreement.js';
 import type { QualityFigures } from '../src/protocol/quality.js';
+import type { LocalStep } from '../src/quality/local-ladder.js';
 import { parseRed, writeRed } from '../src/rtp/red.js';
 import { parseRtcp } from '../src/rtp/rtcp-parse.js';
 import { writeRtcp } from '../src/rtp/rtcp-write.js';
@@ -206,6 +209,44 @@ test('reports that lie move nothing that they could not: shares of 300 %, packet
   const own = a.sent.filter((datagram) => kindOfDatagram(datagram) === 'rtcp').map((datagram) => parseRtcp(datagram));
   t.ok(own.every(({ ok }) => ok));
   t.same(own.at(-1)?.ok === true && own.at(-1), own.at(-1), 'and it goes on reporting');
+  close();
+});
+
+test('a machine that is too slow is asked for less, all its sessions alike; one that keeps up is left alone', async (t) => {
+  const clock = new ManualClock();
+  let encodeMs = 2;
+  let xruns = 0;
+  const steps: LocalStep[] = [];
+  const watch = new MachineWatch({
+    clock,
+    logger: silentLogger,
+    complexity: 9,
+    capturePeriodMs: 20,
+    encoding: () => ({ encodeMs, packetTimeMs: 20 }),
+    xruns: () => xruns,
+    bear: (step) => steps.push(step),
+  });
+  clock.advance(20_000);
+  t.same(steps, []);
+  encodeMs = 12;
+  clock.advance(2_000);
+  encodeMs = 3;
+  xruns = 5;
+  clock.advance(1_000);
+  watch.close();
+  clock.advance(60_000);
+  t.match(steps, [
+    { reason: 'slow', complexity: 8, capturePeriodMs: 20 },
+    { reason: 'xruns', complexity: 8, capturePeriodMs: 40 },
+  ]);
+
+  const { a, run, close } = await call(() => WAY_MS);
+  run(2_000);
+  t.equal(a.session.encoding?.packetTimeMs, 20);
+  for (const step of steps) a.session.bear(step);
+  t.match(a.session.figures().quality.ladder, [{ complexity: 2 }, { reason: 'slow', complexity: 8 }]);
+  run(1_000);
+  t.same(a.session.figures().refused, {});
   close();
 });
 

@@ -104,6 +104,11 @@ test('a press rings, is answered, opens the door, hangs up; hostile messages do 
   t.equal(panel.engine.started[0]?.remote.port, door.engine.open.get(callId));
   door.engine.heard(callId, 90);
   await until(() => door.told.some((one) => one.name === 'session.heard'));
+  for (let second = 0; second < 3; second++) door.engine.quality(callId);
+  await until(() => door.told.filter((one) => one.name === 'quality.report').length === 3);
+  const telemetry = () => heard.filter((one) => one.topic === topic('home', 'door', 'up', 'telemetry/quality'));
+  await until(() => telemetry().length > 0);
+  t.match(JSON.parse(telemetry()[0]?.text ?? ''), { v: 1, seq: 1, data: { callId, mos: { listening: 4.3 } } });
 
   panel.board.press('open');
   await until(() => door.board.pulses.length === 1);
@@ -180,6 +185,7 @@ test('a press rings, is answered, opens the door, hangs up; hostile messages do 
   t.equal(panel.board.pulses.length, 1);
   await until(() => heard.filter((one) => one.topic === topic('home', 'door', 'up', 'evt/door')).length === 4);
   t.ok(heard.some((one) => one.topic === topic('home', 'door', 'up', 'reported/config')));
+  t.equal(telemetry().length, 1, 'the broker is told of quality every ten seconds alone');
   t.ok(parseSdp(sdp).ok);
   await door.closeStation();
   await until(() =>

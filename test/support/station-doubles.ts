@@ -117,6 +117,10 @@ export class EngineDouble {
     this.#server?.notify('session.heard', { sessionId, afterMs });
   }
 
+  quality(sessionId: string): void {
+    this.#server?.notify('session.quality', { sessionId, quality: QUALITY });
+  }
+
   digit(sessionId: string, digit: string): void {
     this.#server?.notify('session.dtmf', { sessionId, digit, durationMs: 100 });
   }
