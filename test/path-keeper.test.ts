@@ -230,3 +230,27 @@ test('hostile STUN moves nothing', async (t) => {
   }
   t.equal(keeper.path, 'mqtt', 'nor does an answer that is repeated');
 });
+
+test('UDP that loses so much that nothing helps is left as well, and gone back to ever later', async (t) => {
+  const call = new Call();
+  call.prove();
+  call.run(2_000);
+  t.same(call.told(), []);
+  call.ends[0]?.lossy();
+  t.same(call.told(), ['0 mqtt lossy']);
+  call.ends[0]?.lossy();
+  t.same(call.told(), [], 'it is left already');
+  call.run(5_000);
+  t.ok(call.told().includes('0 udp returned'), 'it answers');
+  call.mqttIsUp[0] = false;
+  call.ends[0]?.lossy();
+  t.same(call.told(), [], 'there is no other');
+  call.mqttIsUp[0] = true;
+  call.ends[0]?.lossy();
+  t.same(call.told(), ['0 mqtt lossy']);
+  call.run(5_000);
+  t.notOk(call.told().includes('0 udp returned'), 'it has not lasted: 6 s this time');
+  for (const end of call.ends) end.stop();
+  call.ends[0]?.lossy();
+  t.same(call.told(), []);
+});

@@ -28,7 +28,7 @@ const MOST_ASKED_BY_MQTT = 5;
 const MOST_QUESTIONS = 16;
 
 /** Why a call moved: see `session.path` of the engine API. */
-export type MoveReason = 'unproved' | 'silent' | 'unanswered' | 'far-end' | 'returned';
+export type MoveReason = 'unproved' | 'silent' | 'unanswered' | 'lossy' | 'far-end' | 'returned';
 
 export interface PathKeeperOptions {
   readonly clock: Clock;
@@ -117,6 +117,12 @@ export class PathKeeper {
   /** The far end says that UDP does not carry: it would be heard no longer. */
   leaveUdp(): void {
     if (this.#timer !== null && this.#state !== 'mqtt') this.#leave('far-end');
+  }
+
+  /** So much is lost of what we send by UDP that no copies help. Where there is no broker, that is still the best. */
+  lossy(): void {
+    const isByUdp = this.#state === 'udp' || this.#state === 'suspect';
+    if (this.#timer !== null && isByUdp && this.#options.mqttIsUp()) this.#leave('lossy');
   }
 
   stop(): void {

@@ -257,7 +257,10 @@ export class Sessions {
         send: (datagram) => session?.keeper.send(datagram),
         heard: (afterMs) => listener.heard(sessionId, afterMs),
         silent: (isSilent) => listener.silent(sessionId, isSilent),
-        quality: (quality) => listener.quality(sessionId, quality),
+        quality: (quality) => {
+          if (quality.ladder.at(-1)?.wantsOtherPath === true) session?.keeper.lossy();
+          listener.quality(sessionId, quality);
+        },
         digit: (digit, durationMs) => listener.digit(sessionId, digit, durationMs),
       },
     });

@@ -204,11 +204,11 @@ export const engineNotifications = {
   'session.quality': z.object({ sessionId, quality: qualityFigures }),
   /**
    * The session's packets take another path from now on, since UDP was `unproved` within a second of the start, `silent` (nothing
-   * came), `unanswered` (what we send does not arrive), left by the `far-end`; or since it has `returned`.
+   * came), `unanswered` (what we send does not arrive), `lossy` (so much is lost that nothing helps), left by the `far-end`; or since it has `returned`.
    */
   'session.path': z.object({
     sessionId,
     path: mediaPath,
-    reason: z.enum(['unproved', 'silent', 'unanswered', 'far-end', 'returned']),
+    reason: z.enum(['unproved', 'silent', 'unanswered', 'lossy', 'far-end', 'returned']),
   }),
 } as const;
