@@ -1,6 +1,7 @@
 import { test } from 'tap';
 import type { RateHz } from '../src/audio/frame.js';
 import { Playout } from '../src/playout/playout.js';
+import { correlation } from '../src/playout/time-stretch.js';
 import type { RtpPacket } from '../src/rtp/rtp-packet.js';
 import { type Heard, listen, PlainDecoder, type StreamOptions, stream } from './support/playout-line.js';
 import { seededRandom } from './support/random.js';
@@ -289,4 +290,143 @@ test('packet times and rates: 8, 16 and 48 kHz, 10 to 60 ms, and changed in mid-
     `${changing.delaysMs.map(Math.round)} ms`,
   );
   t.ok(largestStep(changing.samples) < MOST_STEP);
+});
+
+/** Pitch by autocorrelation, Hz, of 40 ms from each of `atMs` on. */
+function pitchesHz(samples: Int16Array, atMs: readonly number[]): number[] {
+  return atMs.map((ms) => {
+    const from = (ms * RATE_HZ) / 1_000;
+    const length = 0.02 * RATE_HZ;
+    let best = 0;
+    let bestLikeness = 0;
+    for (let lag = RATE_HZ / 320; lag <= RATE_HZ / 80; lag++) {
+      const likeness = correlation(samples, from, from + lag, length);
+      if (likeness > bestLikeness + 0.01) {
+        best = lag;
+        bestLikeness = likeness;
+      }
+    }
+    return RATE_HZ / best;
+  });
+}
+
+/** Like a voice: harmonics of a pitch, in syllables with pauses between them. */
+function voiced(seconds: number, pitchHz: number): Int16Array {
+  return Int16Array.from({ length: seconds * RATE_HZ }, (_, i) => {
+    const phase = (2 * Math.PI * pitchHz * i) / RATE_HZ;
+    const syllable = Math.max(0, Math.sin((2 * Math.PI * 2.5 * i) / RATE_HZ) + 0.6);
+    let value = 0;
+    for (let harmonic = 1; harmonic <= 6; harmonic++) value += Math.sin(harmonic * phase) / harmonic;
+    return 3_000 * syllable * value;
+  });
+}
+
+test('stretching keeps the pitch, of a voice too', async (t) => {
+  for (const pitchHz of [95, 140, 220]) {
+    const signal = voiced(12, pitchHz);
+    // A stall of 1 s: what comes after it is played half as fast again for two seconds.
+    const stalled = stream({
+      signal,
+      rateHz: RATE_HZ,
+      way: (_, ms) => 10 + (ms > 4_000 && ms < 5_000 ? 5_000 - ms : 0),
+    });
+    const heard = listen(stalled, { rateHz: RATE_HZ, untilMs: 12_000 });
+    t.ok(heard.figures.acceleratedMs > 800, `${heard.figures.acceleratedMs} ms left out`);
+    const times = Array.from({ length: 40 }, (_, i) => 5_100 + 50 * i);
+    const loud = times.filter((ms) => {
+      const at = (ms * RATE_HZ) / 1_000;
+      return heard.samples.subarray(at, at + 640).some((sample) => Math.abs(sample) > 3_000);
+    });
+    const wrong = pitchesHz(heard.samples, loud).filter((hz) => Math.abs(hz / pitchHz - 1) > 0.03);
+    t.ok(wrong.length <= loud.length / 10, `${pitchHz} Hz: ${loud.length - wrong.length} of ${loud.length} kept it`);
+    t.ok(largestStep(heard.samples) < 1.3 * largestStep(signal), 'without a click');
+  }
+});
+
+test('the far end pauses: comfort noise, then nothing; nothing of it is loss, and it begins again at the same delay', async (t) => {
+  const random = seededRandom(4);
+  // Speech on a background of noise, -50 dB; nothing is sent from 3 to 6 s and from 8 to 18 s.
+  const signal = sine(20).map((sample, i) => (i % 8_000 < 5_000 ? sample : 0) + 180 * (random() - 0.5));
+  const pauses = (ms: number) => (ms > 3_000 && ms < 6_000) || (ms > 8_000 && ms < 18_000);
+  let sequence = 0;
+  const arrivals = stream({ signal, rateHz: RATE_HZ })
+    .filter(({ arrivalMs }) => !pauses(arrivalMs))
+    .map((one) => ({ ...one, packet: { ...one.packet, sequence: sequence++ } }));
+  const heard = listen(arrivals, { rateHz: RATE_HZ, untilMs: 20_000 });
+  t.match(heard.figures, { concealedMs: 0, lostPackets: 0, late: 0 });
+  const rms = (fromMs: number, toMs: number) => {
+    const part = heard.samples.subarray((fromMs * RATE_HZ) / 1_000, (toMs * RATE_HZ) / 1_000);
+    return Math.sqrt(part.reduce((sum, sample) => sum + sample * sample, 0) / part.length);
+  };
+  t.ok(rms(4_000, 5_500) > 20 && rms(4_000, 5_500) < 120, `noise in a pause: ${rms(4_000, 5_500)}, it was 52`);
+  t.equal(rms(14_000, 17_000), 0, 'and none in a long one');
+  t.ok((heard.delaysMs.at(-1) ?? 0) < 20 && (heard.delaysMs[7] ?? 0) < 20, `${heard.delaysMs.map(Math.round)} ms`);
+  t.ok(largestStep(heard.samples) < 1.3 * largestStep(signal));
+});
+
+test('redundant copies fill holes, tell nothing of the path, and are waited for when asked', async (t) => {
+  const random = seededRandom(5);
+  const whole = stream({ signal: sine(20), rateHz: RATE_HZ, way: () => 10 + 4 * random() });
+  const withCopies = whole.flatMap((one, i) => {
+    if (random() < 0.1) return [];
+    const before = i === 0 ? [] : [{ ...(whole[i - 1] as typeof one), arrivalMs: one.arrivalMs, isRedundant: true }];
+    return [...before, one];
+  });
+  const run = (leastDelayMs: number) =>
+    listen(withCopies, {
+      rateHz: RATE_HZ,
+      untilMs: 20_000,
+      pulled: (playout) => {
+        playout.leastDelayMs = leastDelayMs;
+      },
+    }).figures;
+  const [waiting, hasty] = [run(20), run(0)];
+  t.ok(
+    waiting.concealedMs < hasty.concealedMs / 1.8,
+    `${waiting.concealedMs} ms concealed, ${hasty.concealedMs} without`,
+  );
+  t.match(waiting, { late: 0, duplicate: 0 });
+  t.ok(waiting.targetDelayMs >= 20 && waiting.targetDelayMs < 30, `a target of ${waiting.targetDelayMs} ms`);
+  t.ok(hasty.targetDelayMs < 10, `a target of ${hasty.targetDelayMs} ms, though copies come 20 ms later`);
+});
+
+test('hostile input: nothing throws, nothing grows, playout goes on', async (t) => {
+  const random = seededRandom(6);
+  const whole = stream({ signal: sine(20), rateHz: RATE_HZ });
+  const after = (heard: Heard) =>
+    heard.samples.subarray(15 * RATE_HZ).filter((sample) => Math.abs(sample) > 4_000).length;
+  const attacks: Record<string, (i: number) => Partial<RtpPacket>> = {
+    'timestamps by chance': () => ({ timestamp: Math.floor(random() * 2 ** 32) }),
+    'timestamps that stand still': () => ({ timestamp: 5 }),
+    'timestamps that go back': (i) => ({ timestamp: (2 ** 32 - i * 320) >>> 0 }),
+    'timestamps that leap': (i) => ({ timestamp: (i * 320 + (i > 200 ? 2 ** 31 - 1 : 0)) >>> 0 }),
+    'a second ahead now and then': (i) => ({ timestamp: i * 320 + (i % 50 === 7 ? 16_000 : 0) }),
+    'half a sample': (i) => (i % 4 === 1 ? { payload: new Uint8Array(3) } : {}),
+    'empty payloads': (i) => (i % 4 === 1 ? { payload: new Uint8Array(0) } : {}),
+    'payloads of a second': (i) => (i % 40 === 1 ? { payload: new Uint8Array(2 * RATE_HZ) } : {}),
+    'sequences by chance now and then': (i) => (i % 7 === 3 ? { sequence: Math.floor(random() * 65_536) } : {}),
+    'another source now and then': (i) => (i % 100 === 3 ? { ssrc: i } : {}),
+  };
+  for (const [name, change] of Object.entries(attacks)) {
+    let failed = 0;
+    const arrivals = whole.map((one, i) => ({ ...one, packet: { ...one.packet, ...change(i) } }));
+    const heard = listen(arrivals, {
+      rateHz: RATE_HZ,
+      untilMs: 20_000,
+      decoderFailed: () => {
+        failed += 1;
+      },
+    });
+    t.ok(after(heard) > RATE_HZ / 2, `${name}: heard on, ${after(heard)} loud samples in 5 s`);
+    t.ok(heard.figures.level <= 256 && heard.figures.targetDelayMs <= 300);
+    if (name === 'half a sample') t.equal(failed, 250, 'each is told of');
+  }
+  const playout = new Playout({ rateHz: RATE_HZ, clockRateHz: RATE_HZ, decoder: new PlainDecoder() });
+  for (let i = 0; i < 10_000; i++) playout.insert(packet(i), i * PACKET_MS);
+  t.ok(playout.figures.level <= 256, 'a speaker that does not pull costs no more than the slots');
+  for (let i = 0; i < 400; i++) {
+    playout.insert(packet(10_000 + i), (10_000 + i) * PACKET_MS);
+    for (const ms of [0, 10]) playout.pull((10_000 + i) * PACKET_MS + ms + 5);
+  }
+  t.ok(playout.figures.delayMs < 30, `and is given what is new: ${playout.figures.delayMs} ms`);
 });

@@ -8,6 +8,8 @@ const BUCKETS = 1_000;
 const FORGET = Math.exp(-INTERVAL_MS / 30_000);
 /** So often an interval may be later than the target. */
 const MOST_EXCEEDED = 0.04;
+/** And so often later than `oftenMs`. */
+const OFTEN_EXCEEDED = 0.3;
 /** Before anything is known: worth a good third of an interval, so that a clean line is down within seconds. */
 const INITIAL_DELAY_MS = 20;
 const INITIAL_WEIGHT = 0.35;
@@ -42,6 +44,7 @@ export class DelayEstimator {
   #baseMs = Number.POSITIVE_INFINITY;
   #targetMs = INITIAL_DELAY_MS;
   #usualMs = 0;
+  #oftenMs = INITIAL_DELAY_MS;
 
   constructor() {
     this.#histogram[INITIAL_DELAY_MS / BUCKET_MS] = INITIAL_WEIGHT;
@@ -50,6 +53,11 @@ export class DelayEstimator {
   /** What to wait for packets beyond the quickest, ms. */
   get targetMs(): number {
     return this.#targetMs;
+  }
+
+  /** What seven of ten intervals kept, ms: later than that is nothing unheard of. */
+  get oftenMs(): number {
+    return this.#oftenMs;
   }
 
   /** What every other interval kept, ms. */
@@ -138,6 +146,7 @@ export class DelayEstimator {
     this.#addRecent(this.#weight);
     const target = this.#quantile(MOST_EXCEEDED, BUCKETS - 1);
     this.#targetMs = (target + 1) * BUCKET_MS;
+    this.#oftenMs = (this.#quantile(OFTEN_EXCEEDED, BUCKETS - 1) + 1) * BUCKET_MS;
     this.#usualMs = (this.#quantile(0.5 - MOST_EXCEEDED, target - 1) + 1) * BUCKET_MS;
     this.#addRecent(-this.#weight);
   }

@@ -10,6 +10,9 @@ const OFTEN_MS = 40;
 /** Above this the excess goes as fast as speech allows. */
 const HURRY_MS = 60;
 
+/** While packets are overdue. */
+const SHORT_MS = 30;
+const SHORT_LIKENESS = 0.7;
 /** A smaller excess waits for a good place; a larger one is taken back more often. */
 const FORCED_FROM_MS = 20;
 
@@ -19,6 +22,15 @@ export interface PaceChange {
   readonly leastLagMs: number;
   readonly mostLagMs: number;
   readonly leastLikeness: number;
+}
+
+export interface PaceState {
+  /** The transit at which packets should be needed. */
+  readonly wantedMs: number;
+  /** Decoded and still to be played. */
+  readonly aheadMs: number;
+  /** Packets are overdue, and what is there will not last long. */
+  readonly isShort: boolean;
 }
 
 /**
@@ -51,8 +63,12 @@ export class Pace {
     return Number.isFinite(excessMs) ? Math.max(0, excessMs) : 0;
   }
 
-  /** What should be done about it now. @param aheadMs decoded and still to be played */
-  change(nowMs: number, wantedMs: number, aheadMs: number): PaceChange | null {
+  /** What should be done about it now. */
+  change(nowMs: number, { wantedMs, aheadMs, isShort }: PaceState): PaceChange | null {
+    if (isShort) {
+      if (nowMs < this.#changedMs + SHORT_MS) return null;
+      return { kind: 'slow-down', leastLagMs: 2.5, mostLagMs: 15, leastLikeness: SHORT_LIKENESS };
+    }
     const excessMs = this.excessMs(wantedMs);
     const isHurry = excessMs > HURRY_MS;
     const everyMs = excessMs > FORCED_FROM_MS ? OFTEN_MS : GENTLE_MS;

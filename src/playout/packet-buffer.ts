@@ -89,6 +89,11 @@ export class PacketBuffer {
     return this.#highest - this.#next + 1;
   }
 
+  /** The timestamp of the newest packet, without its wrap. */
+  get newestTicks(): number {
+    return this.#lastTicks;
+  }
+
   /** `packet`'s timestamp without its wrap, by those that came before. */
   ticksOf(packet: RtpPacket): number {
     if (packet.ssrc !== this.#ssrc) return packet.timestamp;

@@ -6,7 +6,7 @@ import { DelayEstimator } from './delay-estimator.js';
 import { FecWait } from './fec-wait.js';
 import { Pace } from './pace.js';
 import { type HeldPacket, type InsertResult, PacketBuffer } from './packet-buffer.js';
-import type { PlayoutFigures } from './playout-figures.js';
+import { PlayoutCounts, type PlayoutFigures } from './playout-figures.js';
 import { SyncBuffer } from './sync-buffer.js';
 import { TimeStretch } from './time-stretch.js';
 
@@ -19,6 +19,12 @@ const MOST_PACKET_TIME_MS = 120;
 const MOST_BACKLOG_MS = 1_000;
 /** After so long without anything to play nothing is played, instead of noise. */
 const IDLE_AFTER_MS = 5_000;
+/**
+ * Of the target delay: with less than that left to play, and the next packet later than packets often are, what is left is played
+ * slower rather than to run out. On traces with stalls, jitter and bursts it saved a fifth of the concealment that was not loss, at
+ * the same mean delay; jitter alone, however large, does not set it off.
+ */
+const SHORT = 0.85;
 /** For a cut the search would like so much ahead. */
 const DECODE_AHEAD_MS = 25;
 
@@ -73,8 +79,10 @@ export class Playout {
   readonly #stretch: TimeStretch;
   readonly #concealment: Concealment;
   readonly #fecWait = new FecWait();
+  readonly #counts: PlayoutCounts;
 
   #leastDelayMs = 0;
+  #ssrc = -1;
   #isPlaying = false;
   #hasHeard = false;
   /** The timestamp that follows what is decoded. */
@@ -84,22 +92,13 @@ export class Playout {
   #filled = 0;
   #mustMerge = false;
 
-  #delayMeanMs = 0;
-  #concealedSamples = 0;
-  #concealedTimes = 0;
-  #playedSamples = 0;
-  #expandedSamples = 0;
-  #acceleratedSamples = 0;
-  #fecDecoded = 0;
-  #lostRuns = 0;
-  #lostPackets = 0;
-
   constructor(options: PlayoutOptions) {
     const { rateHz } = options;
     this.#options = options;
     this.#codec = options;
     this.#ticksPerMs = options.clockRateHz / 1000;
     this.#samplesPerMs = rateHz / 1000;
+    this.#counts = new PlayoutCounts(this.#samplesPerMs);
     this.#frame = new Int16Array(frameSamples(rateHz));
     this.#sync = new SyncBuffer(rateHz);
     this.#stretch = new TimeStretch(rateHz);
@@ -128,26 +127,7 @@ export class Playout {
   }
 
   get figures(): PlayoutFigures {
-    const { late, duplicate, reordered, skipped, resynchronised, level } = this.#buffer;
-    const ms = (samples: number) => samples / this.#samplesPerMs;
-    return {
-      delayMs: this.#delayMeanMs,
-      targetDelayMs: this.#targetMs(),
-      level,
-      late,
-      duplicate,
-      reordered,
-      skipped,
-      resynchronised,
-      concealedMs: ms(this.#concealedSamples),
-      concealed: Math.round(this.#concealedTimes),
-      playedMs: ms(this.#playedSamples),
-      expandedMs: ms(this.#expandedSamples),
-      acceleratedMs: ms(this.#acceleratedSamples),
-      fecDecoded: this.#fecDecoded,
-      lostRuns: this.#lostRuns,
-      lostPackets: this.#lostPackets,
-    };
+    return this.#counts.figures(this.#buffer, this.#targetMs());
   }
 
   /**
@@ -159,7 +139,12 @@ export class Playout {
     const ticks = this.#buffer.ticksOf(packet);
     const result = this.#buffer.insert(packet, arrivalMs, isRedundant);
     if (isRedundant || result === 'duplicate' || result === 'jump') return result;
-    if (result === 'resynchronised') this.#beginAnew();
+    if (result === 'resynchronised') {
+      // Another source was silent for reasons of its own; within one, what was put in stands for what was lost.
+      if (packet.ssrc === this.#ssrc) this.#counts.concealed(this.#filled, this.#packetSamples);
+      this.#beginAnew();
+    }
+    this.#ssrc = packet.ssrc;
     this.#delays.packet((result === 'resynchronised' ? packet.timestamp : ticks) / this.#ticksPerMs, arrivalMs);
     return result;
   }
@@ -183,6 +168,7 @@ export class Playout {
   }
 
   #beginAnew(): void {
+    this.#filled = 0;
     this.#delays.restart();
     this.#pace.restart();
     this.#endTicks = Number.NaN;
@@ -190,10 +176,15 @@ export class Playout {
 
   #targetMs(): number {
     const { leastMs = 0, mostMs = 300 } = this.#options;
-    const fecMs = this.#fecWait.isWorth ? this.#packetSamples / this.#samplesPerMs : 0;
-    const waitMs = Math.max(this.#leastDelayMs, fecMs);
+    const waitMs = this.#redundancyMs();
     const redundancyMs = waitMs === 0 ? 0 : waitMs + this.#delays.usualMs;
     return Math.min(mostMs, Math.max(leastMs, redundancyMs, this.#delays.targetMs));
+  }
+
+  /** How much later than a packet comes what makes it good; 0 where nothing does. */
+  #redundancyMs(): number {
+    const fecMs = this.#fecWait.isWorth ? this.#packetSamples / this.#samplesPerMs : 0;
+    return Math.max(this.#leastDelayMs, fecMs);
   }
 
   /** The transit at which packets should be needed. */
@@ -238,8 +229,9 @@ export class Playout {
     const isLoss = missing > 0 && gapMs <= missing * MOST_PACKET_TIME_MS;
     const filledMs = this.#filled / this.#samplesPerMs;
     // A stream that begins has no gap before it; like one that pauses it waits for the target delay.
+    // Concealment ends with a frame: the packet is needed at the same pull, and its delay is less by what was left of the last one.
     const leftMs = isLoss
-      ? gapMs - filledMs - this.#pace.excessMs(this.#wantedMs())
+      ? gapMs - filledMs - this.#pace.excessMs(this.#wantedMs()) - this.#sync.ahead / this.#samplesPerMs
       : Math.min(this.#dueInMs(held, nowMs), MOST_BACKLOG_MS);
     if (leftMs < LEAST_GAP_MS) {
       if (Number.isNaN(gapMs)) this.#buffer.beginWith(held);
@@ -255,15 +247,11 @@ export class Playout {
 
   /** What was put in before `held` is known now: for lost or late packets, or for a pause. */
   #settle(held: HeldPacket, isConcealed: boolean): void {
-    if (isConcealed) {
-      this.#concealedSamples += this.#filled;
-      this.#concealedTimes += this.#filled / this.#packetSamples;
-    }
+    if (isConcealed) this.#counts.concealed(this.#filled, this.#packetSamples);
     this.#filled = 0;
     const missing = this.#buffer.missingBefore(held);
     if (!isConcealed || missing === 0) return;
-    this.#lostRuns += 1;
-    this.#lostPackets += missing;
+    this.#counts.lost(missing);
     this.#fecWait.passed(missing, this.#mayUseFec(held) ? 1 : 0, this.#packetSamples / this.#samplesPerMs);
   }
 
@@ -274,15 +262,14 @@ export class Playout {
     const transitMs = nowMs - this.#mediaMs(ticks);
     this.#pace.decoded(nowMs, transitMs + aheadMs, isNeeded ? transitMs : null);
     const waitedMs = nowMs + aheadMs - arrivalMs;
-    this.#delayMeanMs += (waitedMs - this.#delayMeanMs) / (this.#delayMeanMs === 0 ? 1 : 16);
+    this.#counts.waited(waitedMs);
     this.#buffer.played(held);
 
     const block = this.#decode(payload);
     if (block === null) {
       this.#endTicks = ticks + (this.#packetSamples / this.#samplesPerMs) * this.#ticksPerMs;
       this.#conceal(this.#packetSamples);
-      this.#concealedSamples += this.#packetSamples;
-      this.#concealedTimes += 1;
+      this.#counts.concealed(this.#packetSamples, this.#packetSamples);
       this.#filled = 0;
       return;
     }
@@ -293,7 +280,7 @@ export class Playout {
     else this.#sync.append(block);
     this.#concealment.heard(block);
     this.#mustMerge = false;
-    this.#playedSamples += block.length;
+    this.#counts.playedSamples += block.length;
   }
 
   #decode(payload: Uint8Array): Int16Array | null {
@@ -325,9 +312,9 @@ export class Playout {
       if (from > 0 || this.#mustMerge) this.#concealment.merge(this.#sync, block, from);
       else this.#sync.append(block);
       this.#concealment.heard(block);
-      this.#playedSamples += block.length - from;
+      this.#counts.playedSamples += block.length - from;
       this.#mustMerge = false;
-      this.#fecDecoded += 1;
+      this.#counts.fecDecoded += 1;
       this.#buffer.beginWith(held);
       this.#endTicks = held.ticks;
     } catch (error) {
@@ -357,7 +344,13 @@ export class Playout {
 
   #keepPace(nowMs: number): void {
     const aheadMs = this.#sync.ahead / this.#samplesPerMs;
-    const change = this.#pace.change(nowMs, this.#wantedMs(), aheadMs);
+    const targetMs = this.#targetMs();
+    const isOverdue = this.#overdueMs(nowMs) > this.#delays.oftenMs;
+    const change = this.#pace.change(nowMs, {
+      wantedMs: this.#delays.baseMs + targetMs,
+      aheadMs,
+      isShort: isOverdue && aheadMs + this.#waitingMs() < SHORT * targetMs,
+    });
     if (change === null) return;
     if (change.kind === 'accelerate') {
       const wanted = this.#stretch.needs(DECODE_AHEAD_MS);
@@ -367,14 +360,27 @@ export class Playout {
       }
       const cut = this.#stretch.cut(this.#sync, change);
       if (cut === 0) return;
-      this.#acceleratedSamples += cut;
+      this.#counts.acceleratedSamples += cut;
       this.#pace.changed(nowMs, cut / this.#samplesPerMs);
     } else {
       const repeated = this.#stretch.repeat(this.#sync, change);
       if (repeated === 0) return;
-      this.#expandedSamples += repeated;
+      this.#counts.expandedSamples += repeated;
       this.#pace.changed(nowMs, -repeated / this.#samplesPerMs);
     }
+  }
+
+  /** How late the packet after the newest one is already; where one that is lost is made good by the next, the one after that. */
+  #overdueMs(nowMs: number): number {
+    const packets = this.#redundancyMs() > 0 ? 2 : 1;
+    const dueTicks = this.#buffer.newestTicks + packets * (this.#packetSamples / this.#samplesPerMs) * this.#ticksPerMs;
+    return nowMs - this.#mediaMs(dueTicks) - this.#delays.baseMs;
+  }
+
+  /** What the packets that wait last, up to the newest. */
+  #waitingMs(): number {
+    if (this.#buffer.level === 0) return 0;
+    return this.#mediaMs(this.#buffer.newestTicks - this.#endTicks) + this.#packetSamples / this.#samplesPerMs;
   }
 
   /** The next packet is there and goes on where the last one ended. */
