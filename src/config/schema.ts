@@ -114,7 +114,12 @@ export const configSchema = z.strictObject({
         .default(0)
         .describe('what a call begins with; reports know better within a second or two'),
       packetTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]).default(20),
-      dtx: z.boolean().default(false).describe('in silence a packet now and then, which says how the silence sounds'),
+      dtx: z
+        .boolean()
+        .default(true)
+        .describe(
+          'in silence a packet now and then, which says how the silence sounds; what is no silence is sent whole',
+        ),
       encoder: opusEncoder
         .default('auto')
         .describe(
