@@ -30,8 +30,9 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   ];
   t.same(await door.station.call('session.open', { sessionId }), from, 'opening again gives the same');
   t.equal(door.microphone.opened, 0, 'an open session opens no microphone');
-  await door.station.call('session.start', { sessionId, remote: to.local, ...agreement });
-  await indoor.station.call('session.start', { sessionId, remote: from.local, ...agreement, muted: true });
+  const agreed = { ...agreement, telephoneEvent: { send: 98, receive: 98 } };
+  await door.station.call('session.start', { sessionId, remote: to.local, ...agreed });
+  await indoor.station.call('session.start', { sessionId, remote: from.local, ...agreed, muted: true });
   t.equal(indoor.microphone.opened, 0, 'nor does one that is muted');
   await until('the microphone is told', () => door.told.includes('capture.changed {"open":true}'));
 
@@ -66,6 +67,14 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   t.ok(Math.max(...(indoor.speaker.listener?.pull() ?? [])) > 5_000, 'a tone sounds');
   await indoor.station.call('tone.stop', {});
   t.equal(Math.max(...(indoor.speaker.listener?.pull() ?? [])), 0);
+
+  await indoor.station.call('session.dtmf', { sessionId, digits: '3#', durationMs: 60 });
+  await until('the digits are told', async () => {
+    clock.advance(20);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    return door.told.includes(`session.dtmf ${JSON.stringify({ sessionId, digit: '#', durationMs: 60 })}`);
+  });
+  t.equal(door.told.filter((line) => line.startsWith('session.dtmf')).length, 2, 'each once, of a muted session too');
 
   await t.rejects(door.station.call('session.close', { sessionId: 'session-9' }), { code: 'session-unknown' });
   for (let i = 2; i <= 8; i++) await door.station.call('session.open', { sessionId: `session-${i}` });
