@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp } from 'node:fs/promises';
+import { appendFile, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
@@ -137,6 +137,9 @@ class Mouth extends Watcher {
 const dir = await mkdtemp(join(tmpdir(), 'entryphone-audio-'));
 const sound = await startVirtualSound({ dir, stations: ['door', 'indoor'] });
 Object.assign(process.env, sound.env);
+// A card without 16-bit samples.
+const alsaConfiguration = join(dir, 'asound.conf');
+await appendFile(alsaConfiguration, 'pcm.float-only { type lfloat slave { pcm "null" format S16_LE } }\n');
 const door = sound.devices('door');
 const indoor = sound.devices('indoor');
 
@@ -209,6 +212,14 @@ test('cards: what goes in comes out, on each station its own', async (t) => {
   t.equal(atDoor.frames, framesAtClose, 'no frame comes after close');
   mouths[0]?.speaker.close();
   t.ok(Array.isArray(listCards()), 'the cards of the machine are listed');
+
+  const unfit = new Ear('float-only').open();
+  const unfitMouth = new Mouth('float-only', 440).open();
+  for (const one of [unfit, unfitMouth]) await one.until('it is down', () => one.downs.length > 0);
+  t.same([unfit.downs, unfitMouth.downs], [['card-format'], ['card-format']], 'not as asked: refused');
+  t.match(unfit.microphone.state, { fault: { message: /no 16-bit samples/, remedy: /plughw/ } });
+  unfit.microphone.close();
+  unfitMouth.speaker.close();
 });
 
 test('cards: absent ones are named once and found when they come, lost ones come back', async (t) => {
