@@ -216,6 +216,38 @@ test('what is chosen fits the line: light, random, bursts; with RED and without'
   t.ok(new LossLadder(limits, 0, 10).step.redDistances.length > 0, 'a call that is known to begin with loss');
 });
 
+test('a minute on each line, its first second included: what is left of the loss, and what it costs', async (t) => {
+  /** Loss, mean run; the share that neither came nor was copied, in %, and the encoder's bits, copies included, in kbit/s, at most. */
+  const lines = [
+    [0, 1, 0, 24],
+    [0.05, 1, 0.6, 45],
+    [0.1, 1, 0.8, 55],
+    [0.2, 1, 1.5, 66],
+    [0.1, 3, 2.5, 60],
+  ] as const;
+  for (const [loss, meanRun, mostLeftPct, mostKbps] of lines) {
+    const isLost = line(loss, meanRun, 21);
+    const lost = Array.from({ length: 3_000 }, isLost);
+    const ladder = new LossLadder(limits, 0);
+    const sent: LadderStep[] = [];
+    for (let s = 0; s < 60; s++) {
+      for (let i = 0; i < 50; i++) sent.push(ladder.step);
+      let index = s * 50;
+      climb(ladder, s, s + 1, () => lost[index++] === true);
+    }
+    const left = lost.filter(
+      (isGone, i) =>
+        isGone &&
+        ![1, 2, 3, 4, 5, 6].some((d) => lost[i + d] === false && sent[i + d]?.redDistances.includes(d) === true),
+    );
+    const leftPct = (100 * left.length) / lost.length;
+    const kbps =
+      sent.reduce((sum, one) => sum + one.bitrateBps * (1 + one.redDistances.length), 0) / sent.length / 1_000;
+    const what = `${100 * loss} % in runs of ${meanRun}: ${leftPct.toFixed(2)} % left at ${kbps.toFixed(0)} kbit/s`;
+    t.ok(leftPct <= mostLeftPct && kbps <= mostKbps, what);
+  }
+});
+
 test('rising delay lowers the bit rate before anything is added; quiet brings it back', async (t) => {
   const ladder = new LossLadder(limits, 0);
   climb(ladder, 0, 10, never);
