@@ -10,6 +10,8 @@ const OFTEN_MS = 40;
 /** Above this the excess goes as fast as speech allows. */
 const HURRY_MS = 60;
 
+/** From a search that found no place to the next. */
+const AGAIN_MS = 30;
 /** While packets are overdue. */
 const SHORT_MS = 30;
 const SHORT_LIKENESS = 0.7;
@@ -48,6 +50,7 @@ export interface PaceState {
 export class Pace {
   readonly #leaves = new LeastOfLate();
   readonly #needed = new LeastOfLate();
+  #triedMs = Number.NEGATIVE_INFINITY;
   #changedMs = Number.NEGATIVE_INFINITY;
   #wantedSinceMs = Number.NaN;
 
@@ -72,7 +75,8 @@ export class Pace {
     const excessMs = this.excessMs(wantedMs);
     const isHurry = excessMs > HURRY_MS;
     const everyMs = excessMs > FORCED_FROM_MS ? OFTEN_MS : GENTLE_MS;
-    if (nowMs < this.#changedMs + everyMs && !isHurry) return null;
+    if (!isHurry && (nowMs < this.#changedMs + everyMs || nowMs < this.#triedMs + AGAIN_MS)) return null;
+    this.#triedMs = nowMs;
     if (excessMs > TOLERANCE_MS) {
       const leastLikeness = isHurry ? 0.5 : this.#likeness(nowMs, excessMs > FORCED_FROM_MS ? 0.3 : 0.8);
       return { kind: 'accelerate', leastLagMs: 2.5, mostLagMs: excessMs, leastLikeness };
