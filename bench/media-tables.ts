@@ -16,7 +16,12 @@ export function mediaTables({ collections, playout, quality, codec }: Omit<Run, 
       over5Ms,
     ];
     tables.push({
-      head: [`collections in ${collections.seconds} s of talk`, 'number', 'longest, ms', 'over 5 ms (aim: 0)'],
+      head: [
+        `collections in ${collections.seconds} s of talk`,
+        'number',
+        'longest since its start, ms',
+        'over 5 ms (aim: 0)',
+      ],
       rows: [row('media, door', collections.door), row('media, indoor', collections.indoor)],
     });
   }

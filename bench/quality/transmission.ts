@@ -54,8 +54,8 @@ export async function transmit(
     decoder,
     carriesFec: opusCarriesFec,
   });
-  // What makes a lost packet good comes so much later.
-  playout.leastDelayMs = PACKET_MS * Math.max(scheme.fecForPct === null ? 0 : 1, ...scheme.copies, 0);
+  // As the session says it to the playout: copies come so much later. Whether FEC is waited for, the playout decides.
+  playout.leastDelayMs = PACKET_MS * Math.max(0, ...scheme.copies);
   const samples = new Int16Array(speech.length + (LISTENING_RATE_HZ / 1000) * (TAIL_MS + PULL_MS));
   let at = 0;
   const endMs = payloads.length * PACKET_MS + TAIL_MS;
