@@ -1,11 +1,12 @@
 import { test } from 'tap';
+import { protectionLimits } from '../src/media/send-ladder.js';
 import { BurstGapMeter } from '../src/quality/burst-gap.js';
 import { DelayTrend } from '../src/quality/delay-trend.js';
 import { delayImpairment, effectiveImpairment, opinionScore, rate } from '../src/quality/e-model.js';
 import { LocalLadder } from '../src/quality/local-ladder.js';
 import { type LadderStep, LossLadder } from '../src/quality/loss-ladder.js';
 import type { LossReport } from '../src/quality/loss-report.js';
-import { copyDelayMs, fecArmedFor, type ProtectionLimits, residualLoss, totalBps } from '../src/quality/protection.js';
+import { copyDelayMs, type ProtectionLimits, residualLoss, sendsFec, totalBps } from '../src/quality/protection.js';
 import { ReportReader } from '../src/quality/report-reader.js';
 import { G711, opusCoding } from '../src/quality/speech-coding.js';
 import { ArrivalLog } from '../src/rtp/arrival-log.js';
@@ -198,16 +199,23 @@ test('what is chosen fits the line: light, random, bursts; with RED and without'
   t.ok(Math.max(...bursts.redDistances) >= 3, `copies outlast bursts: ${bursts.redDistances}`);
   t.ok(residualLoss({ loss: 0.1, meanRun: 3 }, bursts) < 0.02);
   t.ok(copyDelayMs(bursts) <= 160);
-  t.match(settled(0.05, 1, { mostCopies: 0 }), { redDistances: [], bitrateBps: 24_000 });
-  t.ok(settled(0.05, 1, { mostCopies: 0 }).fecForPct >= 3);
+  for (const loss of [0.05, 0.2]) {
+    const fec = { redDistances: [], bitrateBps: 24_000, fecForPct: 1 };
+    t.match(settled(loss, 1, { mostCopies: 0 }), fec, 'armed for little, whatever is lost');
+  }
   t.match(settled(0.05, 1, { mostCopies: 0, mayFec: false }), { redDistances: [], fecForPct: 0 });
   t.match(settled(0.05, 1, { mostCopies: 0, bitrateBps: 16_000 }), { fecForPct: 0 }, 'libopus would send none');
   const g711 = settled(0.1, 1, { codec: 'g711', bitrateBps: 64_000, mayFec: false });
   t.match(g711, { bitrateBps: 64_000, fecForPct: 0, packetTimeMs: 20 });
-  t.same([fecArmedFor(9, 24_000, 8), fecArmedFor(9, 24_000, 2), fecArmedFor(5, 24_000, 5)], [5, 2, 1]);
-  t.equal(fecArmedFor(9, 20_000, 5), 0);
+  t.same([sendsFec(4, 24_000), sendsFec(9, 23_000), sendsFec(9, 32_000)], [true, true, true], 'as libopus 1.3.1 does');
+  t.same([sendsFec(3, 24_000), sendsFec(9, 22_000)], [false, false]);
   t.equal(settled(0.7, 8).wantsOtherPath, true, 'where nothing helps another path is wished for');
   t.equal(settled(0.1, 1).wantsOtherPath, false);
+
+  const bounds = { codec: 'opus', red: null, peerWantsFec: true, packetTimeMs: 20 } as const;
+  const opus = { ...limits, inbandFec: true, expectedLossPct: 0 };
+  t.match(protectionLimits(opus, bounds, 16_000), { mayFec: true, mostCopies: 0, bitrateBps: 24_000 });
+  t.equal(protectionLimits(opus, bounds, 48_000).mayFec, false, 'at fullband libopus sends none at such bit rates');
 
   const ladder = new LossLadder(limits, 0);
   climb(ladder, 0, 20, line(0.1, 1, 2));

@@ -208,7 +208,8 @@ export class MediaSession implements FrameSource {
       durationMs: durationMsOf(agreement.codec),
     });
     this.#quality.codec(agreement.codec === 'opus');
-    this.#ladder.agreed(protectionLimits(this.#options.opus, agreement), this.#options.clock.nowMs());
+    const { opus, rateHz, clock } = this.#options;
+    this.#ladder.agreed(protectionLimits(opus, agreement, rateHz), clock.nowMs());
     if (before !== null) {
       // Who starts it again may be a new run of the station, which has not been told.
       if (this.#isSilent) this.#options.listener.silent(true);

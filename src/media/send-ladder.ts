@@ -1,3 +1,4 @@
+import type { RateHz } from '../audio/frame.js';
 import type { OpusEncoderSettings } from '../codec/codec.js';
 import type { AudioCodec } from '../protocol/engine-api.js';
 import type { LadderStepFigures } from '../protocol/quality.js';
@@ -20,15 +21,18 @@ const G711_BPS = 64_000;
 /** RFC 2198 has two as its example; who takes RED takes as many. */
 const COPIES_UNTOLD = 2;
 
-/** What both ends can do, of what is configured. */
-export function protectionLimits(opus: OpusEncoderSettings, agreed: AgreedBounds): ProtectionLimits {
+/** Above it libopus codes a wider band, at whose bit rates it sends no in-band FEC (24 kbit/s), or narrows the band for it. */
+const MOST_FEC_RATE_HZ = 16_000;
+
+/** What both ends can do, of what is configured. @param rateHz of what is encoded */
+export function protectionLimits(opus: OpusEncoderSettings, agreed: AgreedBounds, rateHz: RateHz): ProtectionLimits {
   const isOpus = agreed.codec === 'opus';
   const packetTimeMs = shorter(agreed.packetTimeMs, opus.packetTimeMs);
   return {
     codec: isOpus ? 'opus' : 'g711',
     bitrateBps: isOpus ? opus.bitrateBps : G711_BPS,
     complexity: opus.complexity,
-    mayFec: isOpus && opus.inbandFec && agreed.peerWantsFec,
+    mayFec: isOpus && opus.inbandFec && agreed.peerWantsFec && rateHz <= MOST_FEC_RATE_HZ,
     mostCopies: agreed.red === null ? 0 : (agreed.red.copies ?? COPIES_UNTOLD),
     packetTimeMs,
     mostPacketTimeMs: agreed.maxPacketTimeMs ?? packetTimeMs,

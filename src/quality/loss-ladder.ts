@@ -138,7 +138,7 @@ export class LossLadder {
     if (nowMs - this.#probedMs < PROBE_EVERY_MS) return false;
     this.#probedMs = nowMs;
     this.#capBps *= PROBE_BY;
-    const most = Math.max(...protections(this.#limits, 1, true).map(totalBps));
+    const most = Math.max(...protections(this.#limits, true).map(totalBps));
     if (this.#capBps < most) return true;
     this.#capBps = null;
     this.#probeAfterMs = PROBE_AFTER_MS;
@@ -150,7 +150,7 @@ export class LossLadder {
   }
 
   #best(estimate: LossEstimate, line: Line): Protection {
-    const all = protections(this.#limits, 100 * estimate.loss, this.#capBps !== null);
+    const all = protections(this.#limits, this.#capBps !== null);
     const allowed = all.filter((one) => totalBps(one) <= this.#cap);
     let best = allowed[0] ?? all.reduce((least, one) => (totalBps(one) < totalBps(least) ? one : least));
     let most = worth(best, estimate, line);

@@ -21,6 +21,7 @@ export interface ProtectionLimits {
   readonly bitrateBps: number;
   /** Of the encoder, 0 … 10. */
   readonly complexity: number;
+  /** In-band FEC may be sent, and is at such a bandwidth. */
   readonly mayFec: boolean;
   /** How many copies of earlier packets one may carry. */
   readonly mostCopies: number;
@@ -34,7 +35,6 @@ const PACKET_HEADER_BYTES = 40;
 const RED_BLOCK_HEADER_BYTES = 4;
 /** Packets with in-band FEC, of those it is wanted in: 300 of 400 at 24 kbit/s. */
 const FEC_SHARE = 0.75;
-const MOST_FEC_PCT = 5;
 const RATES_BPS = [32_000, 24_000, 20_000, 16_000, 12_000, 9_000] as const;
 const PACKET_TIMES_MS = [20, 40, 60] as const;
 /** One copy, near or far; two; three. Far ones outlast a burst, and cost delay. */
@@ -65,7 +65,7 @@ const R_PER_PACKET_MS = 0.15;
  * All that the limits allow. Longer packets save headers, and lose more at once: they are only for a line that is too narrow.
  * @param isNarrow whether the line is
  */
-export function protections(limits: ProtectionLimits, fecForPct: number, isNarrow: boolean): Protection[] {
+export function protections(limits: ProtectionLimits, isNarrow: boolean): Protection[] {
   const { codec, bitrateBps, mayFec, mostCopies, packetTimeMs, mostPacketTimeMs } = limits;
   const rates = codec === 'g711' ? [bitrateBps] : [bitrateBps, ...RATES_BPS.filter((one) => one < bitrateBps)];
   const times = PACKET_TIMES_MS.filter((one) => isNarrow && one > packetTimeMs && one <= mostPacketTimeMs);
@@ -77,27 +77,27 @@ export function protections(limits: ProtectionLimits, fecForPct: number, isNarro
         if (Math.max(0, ...redDistances) * time > MOST_COPY_DELAY_MS) continue;
         all.push({ bitrateBps: rateBps, fecForPct: 0, redDistances, packetTimeMs: time });
       }
-      const armedFor = mayFec && codec === 'opus' ? fecArmedFor(limits.complexity, rateBps, fecForPct) : 0;
-      if (armedFor > 0) all.push({ bitrateBps: rateBps, fecForPct: armedFor, redDistances: [], packetTimeMs: time });
+      if (mayFec && codec === 'opus' && sendsFec(limits.complexity, rateBps)) {
+        all.push({ bitrateBps: rateBps, fecForPct: FEC_FOR_PCT, redDistances: [], packetTimeMs: time });
+      }
     }
   }
   return all;
 }
 
+/**
+ * What in-band FEC is armed for, whatever is lost. libopus takes the more bits from speech the more it is armed for, and heals no
+ * more with them: by PESQ at 24 kbit/s, with nothing, 3, 5 and 10 % lost, 4.18, 4.05, 3.88 and 3.14 armed for 1 %, 4.10, 3.95,
+ * 3.86 and 3.10 armed for 5 %; 4.37, 3.55, 3.00 and 2.06 without FEC.
+ */
+const FEC_FOR_PCT = 1;
 /** What libopus asks of a wideband bit rate before it sends in-band FEC (1.3.1, opus_encoder.c: decide_fec, compute_equiv_rate). */
 const FEC_THRESHOLD_BPS = 17_000;
 
-/**
- * The loss, in %, that in-band FEC is best armed for: what is wanted, or less, since libopus sends none, silently, where it finds
- * the bit rate too low for it, and from 6 % on would sooner narrow the band.
- * @returns 0 where it sends none whatever it is armed for
- */
-export function fecArmedFor(complexity: number, bitrateBps: number, wantedPct: number): number {
-  for (let pct = Math.max(1, Math.min(MOST_FEC_PCT, Math.round(wantedPct))); pct > 0; pct--) {
-    const equivalentBps = bitrateBps * ((90 + complexity) / 100) * (1 - pct / (6 * pct + 10));
-    if (equivalentBps > (FEC_THRESHOLD_BPS * (125 - pct)) / 100) return pct;
-  }
-  return 0;
+/** Whether libopus, armed for `FEC_FOR_PCT`, sends in-band FEC: where it finds the bit rate too low it sends none, silently. */
+export function sendsFec(complexity: number, bitrateBps: number): boolean {
+  const equivalentBps = bitrateBps * ((90 + complexity) / 100) * (1 - FEC_FOR_PCT / (6 * FEC_FOR_PCT + 10));
+  return equivalentBps > (FEC_THRESHOLD_BPS * (125 - FEC_FOR_PCT)) / 100;
 }
 
 /** On the wire, headers and copies included. */

@@ -88,7 +88,7 @@ function qualityText({ quality: { mos, concealedPct, lossRuns, redRecovered, lad
   const step = ladder.at(-1);
   if (step === undefined) return heard;
   const { bitrateBps, fecForPct, redDistances, reason } = step;
-  const fec = fecForPct > 0 ? `, FEC for ${fecForPct.toFixed(0)} %` : '';
+  const fec = fecForPct > 0 ? ', FEC' : '';
   const copies = redDistances.length > 0 ? `, copies ${redDistances.join(' and ')} back` : '';
   return `${heard}\nsends ${(bitrateBps / 1000).toFixed(0)} kbit/s${fec}${copies} (${reason})`;
 }
