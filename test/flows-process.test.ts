@@ -168,7 +168,7 @@ test('flows take presses, light, call; the editor wants its password; edits do n
     headers: { authorization: `Bearer ${token}`, accept: 'application/json' },
   });
   const sets = (await nodes.json()) as { module: string; types: string[]; err?: string }[];
-  const ours = sets.filter(({ module }) => module === 'node-red-entryphone');
+  const ours = sets.filter(({ module }) => module === '@entryphone/node-red');
   t.equal(ours.length, 7);
   t.same(
     ours.filter(({ err }) => err !== undefined),

@@ -5,6 +5,7 @@ import { addConfigCommands } from './commands/config.js';
 import { addGatewayCommand } from './commands/gateway.js';
 import { addInstallCommand } from './commands/install.js';
 import { addLabCommands } from './commands/lab.js';
+import { addNodesCommand } from './commands/nodes.js';
 import { fail } from './commands/output.js';
 import { addRunCommand } from './commands/run.js';
 import { addSiteCommands } from './commands/site.js';
@@ -29,6 +30,7 @@ addConfigCommands(program);
 addInstallCommand(program);
 addGatewayCommand(program);
 addAudioCommand(program);
+addNodesCommand(program);
 program.configureOutput({ outputError: (text, write) => write(text) });
 program.exitOverride((error) => {
   process.exit(error.exitCode === 0 ? 0 : 2);

@@ -1,11 +1,9 @@
-import { join } from 'node:path';
 import type { Config } from '../config/schema.js';
 import type { Logger } from '../core/logger.js';
-import { packageRoot } from '../core/package-root.js';
 import type { EditorAccess } from './editor-access.js';
 import { FLOW_FILE } from './flow-file.js';
+import { PALETTE_DIR } from './palette-catalogue.js';
 
-const palette = join(packageRoot, 'dist/src/palette');
 /** Nodes of a flow get so long to close, each. */
 const NODE_CLOSE_MS = 2_000;
 
@@ -35,7 +33,7 @@ export function nodeRedSettings(options: {
     userDir: dir,
     flowFile: FLOW_FILE,
     flowFilePretty: true,
-    nodesDir: [palette],
+    nodesDir: [PALETTE_DIR],
     paletteCategories: ['entryphone', 'subflows', 'common', 'function', 'network', 'sequence', 'parser', 'storage'],
     nodesExcludes: allowExec ? [] : ['90-exec.js'],
     credentialSecret: access.credentialSecret,

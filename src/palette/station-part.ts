@@ -5,7 +5,7 @@ import type { StationConnection, StationListener } from './station/station-conne
 import { StatusLine } from './status-line.js';
 
 /** Said by every node; its text is the config node's. */
-export const NO_STATION = 'node-red-entryphone/entryphone-station:station.none';
+export const NO_STATION = '@entryphone/node-red/entryphone-station:station.none';
 
 /** What every node of the palette has: the config node's connection, a status, and an end. */
 export interface StationPart {
@@ -37,7 +37,7 @@ export function joinStation(
     state: (state) => {
       if (state === 'connected') status.set(listener.idle ?? { fill: 'green', shape: 'ring', text: '' });
       else
-        status.set({ fill: 'red', shape: 'ring', text: RED._('node-red-entryphone/entryphone-station:station.away') });
+        status.set({ fill: 'red', shape: 'ring', text: RED._('@entryphone/node-red/entryphone-station:station.away') });
     },
   });
   node.on('close', (_removed, done) => {

@@ -1,0 +1,58 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'tap';
+import { LOCALES, PALETTE_DIR, readPalette } from '../src/flows/palette-catalogue.js';
+
+test('every node has its words and its help in every language, an example, and what Node-RED asks of a package', async (t) => {
+  const { nodes, faults } = readPalette();
+  t.same(faults, []);
+  t.ok(nodes.length >= 7);
+  for (const { type, locales, help, category } of nodes) {
+    t.same(locales, LOCALES, type);
+    t.match(help['zh-CN'], /\p{Script=Han}/u, `${type} is explained in Chinese`);
+    t.notMatch(help['en-US'], /\p{Script=Han}/u);
+    t.ok(category === 'entryphone' || category === 'config');
+  }
+  // node-red-dev: P01 license, P04 a scoped name, P05 keyword, P06 and P07 versions, N01 each type once.
+  const own = JSON.parse(readFileSync(join(PALETTE_DIR, 'package.json'), 'utf8'));
+  t.match(own, {
+    name: /^@[a-z-]+\/[a-z-]+$/,
+    license: 'Apache-2.0',
+    engines: { node: /^>=\d/ },
+    'node-red': { version: /^>=\d/ },
+  });
+  t.ok(own.keywords.includes('node-red'));
+  t.equal(new Set(nodes.map(({ type }) => type)).size, nodes.length);
+});
+
+test('what a palette lacks is named; one that is damaged is no palette', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'ep-palette-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  cpSync(PALETTE_DIR, dir, { recursive: true });
+  const chinese = join(dir, 'led/locales/zh-CN/led.json');
+  const { led } = JSON.parse(readFileSync(chinese, 'utf8'));
+  const { palette: _, ...rest } = led;
+  writeFileSync(chinese, JSON.stringify({ led: { ...rest, 'not-boolean': 'no blank' } }));
+  rmSync(join(dir, 'door/locales/zh-CN/door.html'));
+  rmSync(join(dir, 'examples/listen.json'));
+  const { nodes, faults } = readPalette(dir);
+  t.same(faults.toSorted(), [
+    'entryphone-door: no help in zh-CN',
+    'entryphone-led: led.not-boolean has other blanks in zh-CN',
+    'entryphone-led: no word for led.palette in zh-CN',
+    'entryphone-listen: no example has it',
+  ]);
+  t.same(nodes.find(({ type }) => type === 'entryphone-led')?.locales, ['en-US']);
+  for (const text of ['{"led": {"half', '[]', '{"led": 3}']) {
+    writeFileSync(chinese, text);
+    t.throws(() => readPalette(dir), { code: 'palette-damaged' }, text);
+  }
+  writeFileSync(chinese, JSON.stringify({ led }));
+  for (const script of ['while (true) {}', 'process.exit(1)', "RED.nodes.registerType('another', {})"]) {
+    const page = readFileSync(join(PALETTE_DIR, 'led/led.html'), 'utf8');
+    const spoilt = page.replace(/(<script type="text\/javascript">)[\s\S]*?(<\/script>)/, `$1${script}$2`);
+    writeFileSync(join(dir, 'led/led.html'), spoilt);
+    t.throws(() => readPalette(dir), { code: 'palette-damaged' }, script);
+  }
+});
