@@ -133,6 +133,38 @@ test('vectors: sequence and arrival in, decoding out', async (t) => {
   t.match(overtaken.figures, { reordered: 1, lostPackets: 0 });
 });
 
+test('packets that are no audio are not lost: their time is a pause', async (t) => {
+  /** 1 … 3, then events with the numbers 4 … `last` every 20 ms, then speech again. */
+  const told = (last: number, isLost = (_: number) => false) => {
+    const decoder = new LoggingDecoder();
+    const playout = new Playout({ rateHz: RATE_HZ, clockRateHz: RATE_HZ, decoder, carriesFec: () => true });
+    for (let sequence = 1; sequence <= last + 5; sequence++) {
+      const nowMs = sequence * PACKET_MS;
+      const isEvent = sequence > 3 && sequence <= last;
+      if (isEvent && !isLost(sequence)) playout.noAudio(packet(sequence));
+      else if (!isEvent) playout.insert(packet(sequence), nowMs);
+      for (const pulledMs of [nowMs + 5, nowMs + 15]) playout.pull(pulledMs);
+    }
+    return { heard: decoder.log.filter((one) => one !== 'c').join(' '), figures: playout.figures };
+  };
+  const none = { lostRuns: 0, lostPackets: 0, concealedMs: 0, concealed: 0, fecDecoded: 0, late: 0, resynchronised: 0 };
+  for (const last of [4, 13, 600]) {
+    const { heard, figures } = told(last);
+    t.match(figures, none, `${last - 3} of them`);
+    t.equal(heard, `1 2 3 ${last + 1} ${last + 2} ${last + 3} ${last + 4}`);
+  }
+  t.match(told(7, (sequence) => sequence === 5).figures, { lostRuns: 1, lostPackets: 1 }, 'one that is lost is');
+
+  const playout = new Playout({ rateHz: RATE_HZ, clockRateHz: RATE_HZ, decoder: new LoggingDecoder() });
+  playout.noAudio(packet(7));
+  for (const sequence of [1, 2]) playout.insert(packet(sequence), sequence * PACKET_MS);
+  for (let nowMs = 40; nowMs < 90; nowMs += 10) playout.pull(nowMs);
+  for (const sequence of [2, 1, 3, 3, 9_000, 30_000]) playout.noAudio(packet(sequence));
+  playout.noAudio(packet(4, { ssrc: 9 }));
+  t.equal(playout.insert(packet(3), 100), 'duplicate', 'speech with the number of an event is not played');
+  t.equal(playout.insert(packet(4), 100), 'queued');
+});
+
 test('a restarted sender is followed: another SSRC at once, another sequence with its second packet', async (t) => {
   const decoder = new LoggingDecoder();
   const playout = new Playout({ rateHz: RATE_HZ, clockRateHz: RATE_HZ, decoder });

@@ -189,7 +189,7 @@ test('digits in a call take the place of audio, in its sequence and on its times
   t.ok(audio[after]?.marker, 'audio begins anew');
   const ticks = ((audio[after]?.timestamp ?? 0) - (four[0]?.timestamp ?? 0)) / 48;
   t.ok(ticks >= 100 && ticks <= 200, `${ticks} ms after the digit's begin`);
-  t.match(b.figures(), { lost: 0, refused: {} });
+  t.match(b.figures(), { lost: 0, concealed: 0, concealedMs: 0, quality: { concealedPct: 0 }, refused: {} });
   t.ok(b.figures().jitterMs < 5, `jitter of ${b.figures().jitterMs} ms`);
   t.ok(sent.length > before);
 
@@ -197,6 +197,9 @@ test('digits in a call take the place of audio, in its sequence and on its times
   a.sendDigits('1'.repeat(32), 100);
   a.sendDigits('1'.repeat(32), 100);
   t.throws(() => a.sendDigits('1'.repeat(32), 100), { code: 'events-full' });
+  run(14_000);
+  t.equal(digits.length, 2 + 64);
+  t.match(b.figures(), { lost: 0, late: 0, concealedMs: 0, refused: {} }, 'more of them than playout has room for');
   a.close();
   b.close();
 });

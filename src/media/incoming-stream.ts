@@ -16,6 +16,7 @@ export interface IncomingFormat {
 export interface IncomingStreamOptions {
   readonly quality: SessionQuality;
   insert(packet: RtpPacket, arrivalMs: number, isRedundant: boolean): InsertResult;
+  noAudio(packet: RtpPacket): void;
   /** Playout should wait at least so long, since copies come so much later than what they are copies of; 0 for no such need. */
   waitFor(copiesMs: number): void;
   /** Of the stream's arrivals (RFC 3550, A.8). */
@@ -79,8 +80,9 @@ export class IncomingStream {
 
   /** A packet of the same sequence that is no speech: it has come, and is not played. */
   other(packet: RtpPacket, arrivalMs: number): void {
-    const { quality, lost } = this.#options;
+    const { quality, lost, noAudio } = this.#options;
     if (quality.arrived(packet, { payload: NOTHING, durationMs: null }, arrivalMs)) lost();
+    noAudio(packet);
   }
 
   #wait(clockRateHz: number): void {

@@ -164,6 +164,7 @@ export class MediaSession implements FrameSource {
     this.#incoming = new IncomingStream({
       quality: this.#quality,
       insert: (packet, arrivalMs, isRedundant) => this.#playout.insert(packet, arrivalMs, { isRedundant }),
+      noAudio: (packet) => this.#playout.noAudio(packet),
       waitFor: (copiesMs) => {
         this.#playout.leastDelayMs = copiesMs;
       },

@@ -37,7 +37,7 @@ interface Slot {
   arrivalMs: number;
   payload: Uint8Array;
   isHeld: boolean;
-  /** The packet itself came, not just a redundant copy of it. */
+  /** The packet itself came, not just a redundant copy of it. From `next` on one that has come and is not held is no audio. */
   hasCome: boolean;
 }
 
@@ -132,6 +132,18 @@ export class PacketBuffer {
     return this.#store(packet, sequence, arrivalMs, isRedundant);
   }
 
+  /** `packet` has come, is no audio (RFC 4733, 2.1: events share the sequence), and so is not missing where it is. */
+  noAudio(packet: RtpPacket): void {
+    const distance = sequenceDistance(this.#next & 0xffff, packet.sequence);
+    if (packet.ssrc !== this.#ssrc || distance < 0 || distance >= CAPACITY) return;
+    const slot = this.#slot(this.#next + distance);
+    if (slot.sequence === this.#next + distance) return;
+    slot.sequence = this.#next + distance;
+    slot.hasCome = true;
+    while (this.#isNoAudio(this.#next)) this.#next += 1;
+    this.#highest = Math.max(this.#highest, this.#next - 1);
+  }
+
   /** The first packet that is there; null for none. Valid until the next call of any method. */
   first(): HeldPacket | null {
     if (this.#level === 0) return null;
@@ -144,7 +156,9 @@ export class PacketBuffer {
 
   /** Sequence numbers that are missing before `held`. */
   missingBefore(held: HeldPacket): number {
-    return held.sequence - this.#next;
+    let missing = 0;
+    for (let at = this.#next; at < held.sequence; at++) if (!this.#isNoAudio(at)) missing += 1;
+    return missing;
   }
 
   /** Begins with `held`: what is missing before it was never there. */
@@ -222,6 +236,12 @@ export class PacketBuffer {
         this.skipped += 1;
       }
     }
+  }
+
+  /** @param sequence not behind `next` */
+  #isNoAudio(sequence: number): boolean {
+    const slot = this.#slot(sequence);
+    return slot.sequence === sequence && !slot.isHeld;
   }
 
   #drop(slot: Slot): void {

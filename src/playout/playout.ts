@@ -149,6 +149,11 @@ export class Playout {
     return result;
   }
 
+  /** A packet of the same sequence that is not to be played: the time that it takes is a pause. */
+  noAudio(packet: RtpPacket): void {
+    this.#buffer.noAudio(packet);
+  }
+
   /** 10 ms, valid until the next call; null where there has been nothing to play for long. Once every 10 ms, at the speaker's pace. */
   pull(nowMs: number): Int16Array | null {
     if (!this.#isPlaying && !this.#mayBegin(nowMs)) return null;
