@@ -1,4 +1,4 @@
-import { Fft, fftSizeFor } from '../../src/lab/fft.js';
+import { Fft, fftSizeFor } from '../../src/audio/fft.js';
 
 /** How far what is heard is from what was said, as an ear would have it; 0 for the same. */
 export interface Disturbance {

@@ -1,4 +1,4 @@
-import { Fft, fftSizeFor } from './fft.js';
+import { Fft, fftSizeFor } from '../audio/fft.js';
 
 /** Where one window of the reference was found again. */
 export interface WindowDelay {

@@ -1,4 +1,4 @@
-import { Fft, fftSizeFor } from './fft.js';
+import { Fft, fftSizeFor } from '../audio/fft.js';
 
 export interface Similarity {
   /** 0 (nothing of the reference is there) … 1 (all of it). */

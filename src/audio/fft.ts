@@ -1,5 +1,5 @@
 /**
- * The fast Fourier transform in place (Cooley and Tukey 1965, radix 2). Forty lines suffice for the lab, so no package is
+ * The fast Fourier transform in place (Cooley and Tukey 1965, radix 2). Forty lines suffice, so no package is
  * drawn in for it.
  */
 export class Fft {
