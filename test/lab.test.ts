@@ -10,6 +10,7 @@ import { readWav, writeWav } from '../src/audio/wav.js';
 import { ManualClock, systemClock } from '../src/core/clock.js';
 import { quantile, windowDelays } from '../src/lab/alignment.js';
 import { ImpairmentModel, ImpairmentRelay, seededRandom } from '../src/lab/impairment-relay.js';
+import { inOwnNetwork, networkToolsEnv } from '../src/lab/own-network.js';
 import { similarity } from '../src/lab/similarity.js';
 import { SampleTimes } from '../src/lab/sound-device.js';
 import { fit, humanSpeech, join, LAB_RATE_HZ, labSpeech, madeSpeech } from '../src/lab/speech.js';
@@ -267,20 +268,8 @@ test('WAV files are read back, and bad ones refused by name', (t) => {
 
 test('a poor network between two stations: the stations see each other, less what it loses; then it is gone', async (t) => {
   const probe = resolve(import.meta.dirname, 'support/network-probe.js');
-  const asUser = process.getuid?.() === 0 ? [] : ['--map-root-user'];
-  const inside = [
-    ...asUser,
-    '--net',
-    'sh',
-    '-c',
-    'ip link set lo up && exec "$@"',
-    'sh',
-    process.execPath,
-    probe,
-    '25',
-  ];
-  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
-  const { stdout } = await promisify(execFile)('unshare', inside, { env, timeout: 20_000 });
+  const inside = inOwnNetwork([process.execPath, probe, '25']);
+  const { stdout } = await promisify(execFile)('unshare', inside, { env: networkToolsEnv(), timeout: 20_000 });
   const told = JSON.parse(stdout) as Record<'atDoor' | 'atIndoor', string[]> & Record<'lost' | 'carried', number>;
   t.match(told, { carried: 400, from: [[41_020], [41_000]] });
   t.equal(told.atDoor.length + told.atIndoor.length, 400 - told.lost + 1, 'one more came when it was gone');

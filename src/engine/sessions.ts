@@ -63,7 +63,7 @@ export interface SessionOffer {
   readonly cname: string;
 }
 
-/** Every session with its UDP port, and and with its path inside MQTT where it may need that. */
+/** Every session with its UDP port, and with its path inside MQTT where it may need that. */
 export class Sessions {
   readonly #options: SessionsOptions;
   readonly #ports: UdpPortRange;

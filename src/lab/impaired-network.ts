@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { networkInterfaces } from 'node:os';
 import { systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import { type Impairment, ImpairmentRelay, type RelayCount } from './impairment-relay.js';
+import { networkToolsEnv, requireOwnNetwork } from './own-network.js';
 import { RTP_PORTS_EACH } from './site-config.js';
 
 const LOOPBACK = '127.0.0.1';
@@ -28,16 +28,7 @@ export class ImpairedNetwork {
 
   /** @param firstPort of the door's range; the indoor station's follows. @throws AppError `not-alone`, `nft-failed`, `impairment-invalid` */
   static async start(line: Line, firstPort: number): Promise<ImpairedNetwork> {
-    const others = Object.keys(networkInterfaces()).filter((name) => name !== 'lo');
-    if (others.length > 0) {
-      throw new AppError(
-        'not-alone',
-        `no network is impaired where there are other interfaces (${others.join(', ')})`,
-        {
-          remedy: 'Run in a network namespace of your own: unshare --net',
-        },
-      );
-    }
+    requireOwnNetwork('no network is impaired');
     const [door, indoor] = [firstPort, firstPort + RTP_PORTS_EACH];
     const relay = await ImpairmentRelay.open({
       a: { address: LOOPBACK, port: door },
@@ -79,8 +70,7 @@ export class ImpairedNetwork {
 }
 
 async function nft(rules: string): Promise<void> {
-  const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
-  const child = spawn('nft', ['-f', '-'], { env, stdio: ['pipe', 'ignore', 'pipe'] });
+  const child = spawn('nft', ['-f', '-'], { env: networkToolsEnv(), stdio: ['pipe', 'ignore', 'pipe'] });
   const said: string[] = [];
   child.stderr.on('data', (chunk: Buffer) => said.push(chunk.toString('utf8')));
   child.stdin.on('error', () => {}).end(rules);

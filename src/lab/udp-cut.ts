@@ -1,12 +1,11 @@
 import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 import { systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
+import { LOOPBACK_DEVICE, networkToolsEnv, requireOwnNetwork } from './own-network.js';
 
-const DEVICE = 'lo';
 /**
  * Classic BPF as tc takes it: the byte at 23, which is the protocol of an IPv4 packet behind an Ethernet header; where it is 17,
  * TC_ACT_SHOT (2), else TC_ACT_OK (0). The sender sees nothing of it, as on a network.
@@ -21,25 +20,20 @@ const LOOK_MS = 100;
 export class UdpCut {
   /** @throws AppError `not-alone` where this machine's own network would be cut, `tc-failed` */
   static async prepare(): Promise<UdpCut> {
-    const others = Object.keys(networkInterfaces()).filter((name) => name !== DEVICE);
-    if (others.length > 0) {
-      throw new AppError('not-alone', `UDP is not cut where there are other interfaces (${others.join(', ')})`, {
-        remedy: 'Run in a network namespace of your own: unshare --net',
-      });
-    }
-    await tc('qdisc', 'replace', 'dev', DEVICE, 'clsact');
+    requireOwnNetwork('UDP is not cut');
+    await tc('qdisc', 'replace', 'dev', LOOPBACK_DEVICE, 'clsact');
     return new UdpCut();
   }
 
   /** @throws AppError `tc-failed`, `not-cut` where UDP goes on all the same */
   async cut(): Promise<void> {
-    await tc('filter', 'add', 'dev', DEVICE, 'egress', 'bpf', 'da', 'bytecode', DROP_UDP);
+    await tc('filter', 'add', 'dev', LOOPBACK_DEVICE, 'egress', 'bpf', 'da', 'bytecode', DROP_UDP);
     if (await carries()) throw new AppError('not-cut', 'UDP goes on, though it was cut');
   }
 
   /** @throws AppError `tc-failed`, `not-restored` */
   async restore(): Promise<void> {
-    await tc('filter', 'del', 'dev', DEVICE, 'egress');
+    await tc('filter', 'del', 'dev', LOOPBACK_DEVICE, 'egress');
     if (!(await carries())) throw new AppError('not-restored', 'UDP does not come back');
   }
 }
@@ -63,8 +57,7 @@ async function carries(): Promise<boolean> {
 }
 
 async function tc(...args: string[]): Promise<void> {
-  const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
-  await promisify(execFile)('tc', args, { env }).catch((error: unknown) => {
+  await promisify(execFile)('tc', args, { env: networkToolsEnv() }).catch((error: unknown) => {
     throw new AppError('tc-failed', `tc ${args.slice(0, 2).join(' ')}: ${errorText(error)}`, {
       remedy: 'It comes with iproute2, and needs a kernel with sch_ingress and cls_bpf',
     });

@@ -170,7 +170,6 @@ export class SessionQuality {
     const bursts: BurstGapFigures = this.#bursts.figures(this.#packetTimeMs);
     const { delayMs, targetDelayMs, late } = this.#options.playout();
     const share = (packets: number) => (bursts.packets > 0 ? (100 * packets) / bursts.packets : 0);
-    const scale = this.#isOpus ? 1.29 : 1;
     return {
       block: 'voip-metrics',
       ssrc,
@@ -183,7 +182,7 @@ export class SessionQuality {
       roundTripMs: this.#options.roundTripMs() ?? 0,
       endSystemDelayMs: CARDS_MS + this.#packetTimeMs + delayMs,
       gmin: GMIN,
-      rFactor: this.#rating === null ? null : this.#rating.rConversational / scale,
+      rFactor: this.#rating?.rFactor ?? null,
       mosListening: this.#rating?.listening ?? null,
       mosConversational: this.#rating?.conversational ?? null,
       playoutDelayMs: targetDelayMs,

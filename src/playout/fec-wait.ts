@@ -2,7 +2,7 @@
 const MEMORY_MS = 10_000;
 /** R of delay, for each ms (G.107, 7.4: 0.024 below the 177 ms at which conversation suffers). */
 const R_PER_MS = 0.024;
-/** R of concealment, for each per cent of the time (G.107, 7.5: 95 / Bpl, with the 25.1 of a codec that conceals; G.113, table I.4). */
+/** R of concealment, for each per cent of the time (G.107, 7.5: 95 / Bpl, with the 25.1 of a codec that conceals; G.113, appendix I). */
 const R_PER_CONCEALED_PCT = 3.8;
 /** In-band FEC is coarser than what it stands for: so much of the harm it takes away. */
 const FEC_WORTH = 0.7;

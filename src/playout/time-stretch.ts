@@ -2,14 +2,12 @@ import type { SyncBuffer } from './sync-buffer.js';
 
 /** The search goes at 8 kHz, its result is refined at the full rate. */
 const SEARCH_HZ = 8_000;
-/** Pitch periods of speech: 400 down to 66 Hz. */
-export const LEAST_LAG_MS = 2.5;
 /** Over so much one place fades into another. */
-export const OVERLAP_MS = 5;
+const OVERLAP_MS = 5;
 /** What is compared reaches so far back from the overlap. */
 const BEFORE_MS = 5;
 /** Of the search: at most this far. */
-export const MOST_LAG_MS = 20;
+const MOST_LAG_MS = 20;
 /** Differences of normalised correlation that say nothing. */
 const ALIKE = 0.005;
 /** Root mean square, of 16-bit samples, below which nobody hears where it is cut: -60 dB. */

@@ -16,6 +16,8 @@ export interface Rating {
   /** 0 … 129 for wideband (ITU-T G.107.1), 0 … 93.2 for narrowband (G.107). */
   readonly rListening: number;
   readonly rConversational: number;
+  /** Of a conversation on the narrowband scale, whatever the band: 0 … 100. */
+  readonly rFactor: number;
   /** Mean opinion scores, 1 … 4.5 */
   readonly listening: number;
   readonly conversational: number;
@@ -37,11 +39,13 @@ export function rate({ coding, lossPct, meanRunPackets, delayMs }: Transmission)
   const rListening = Math.max(0, best - effectiveImpairment(coding, lossPct, meanRunPackets));
   const rConversational = Math.max(0, rListening - delayImpairment(delayMs));
   const scale = coding.band === 'wideband' ? WIDEBAND_SCALE : 1;
+  const rFactor = rConversational / scale;
   return {
     rListening,
     rConversational,
+    rFactor,
     listening: opinionScore(rListening / scale),
-    conversational: opinionScore(rConversational / scale),
+    conversational: opinionScore(rFactor),
   };
 }
 

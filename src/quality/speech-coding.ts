@@ -7,7 +7,7 @@ export interface SpeechCoding {
   readonly lossRobustness: number;
 }
 
-/** G.711 with concealment (ITU-T G.113, table I.3: with its appendix I). */
+/** G.711 with concealment (ITU-T G.113, appendix I, for G.711's own appendix I). */
 export const G711: SpeechCoding = { band: 'narrowband', impairment: 0, lossRobustness: 25.1 };
 
 /**

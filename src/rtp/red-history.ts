@@ -1,7 +1,7 @@
 import { MOST_RED_BLOCK_BYTES, MOST_RED_OFFSET, type RedundantBlock } from './red.js';
 
 /** A copy may be this many packets older than the packet that carries it; a power of two. */
-export const MOST_RED_DISTANCE = 16;
+const MOST_RED_DISTANCE = 16;
 
 /**
  * The payloads that were sent last, for redundant audio (RFC 2198). Only packets that followed one another without a pause

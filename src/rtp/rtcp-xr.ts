@@ -57,7 +57,7 @@ export interface VoipMetricsBlock {
 
 export const RTCP_EXTENDED_REPORT = 207;
 /** Of one block: 80 s of 20 ms packets; who claims more is not believed. */
-export const MOST_RLE_PACKETS = 4_096;
+const MOST_RLE_PACKETS = 4_096;
 
 const LOSS_RLE = 1;
 const REFERENCE_TIME = 4;

@@ -41,7 +41,7 @@ export function unlessDtx(packet: Uint8Array): Uint8Array {
 export const OPUS_APPLICATION_VOIP = 2048;
 
 /** The largest packet that one frame makes (RFC 6716, 3.2.1). */
-export const MOST_FRAME_BYTES = 1_275;
+const MOST_FRAME_BYTES = 1_275;
 /** A packet of 60 ms is three frames of 20 ms with their lengths (RFC 6716, 3.2.5). */
 export const MOST_PACKET_BYTES = 3 * (MOST_FRAME_BYTES + 2) + 2;
 

@@ -11,6 +11,7 @@ import { runDriftScenario } from '../../lab/drift-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
 import type { Line } from '../../lab/impaired-network.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
+import { inOwnNetwork, networkToolsEnv } from '../../lab/own-network.js';
 import { runPathScenario } from '../../lab/path-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
 import { runUnplugScenario } from '../../lab/unplug-scenario.js';
@@ -187,22 +188,9 @@ const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
 
 /** Runs this very command in a network namespace whose only interface is its own loopback. */
 async function againWithoutOutside(): Promise<void> {
-  const asUser = process.getuid?.() === 0 ? [] : ['--map-root-user'];
-  const child = spawn(
-    'unshare',
-    [
-      ...asUser,
-      '--net',
-      'sh',
-      '-c',
-      'ip link set lo up && exec "$@"',
-      'sh',
-      process.execPath,
-      ...process.execArgv,
-      ...process.argv.slice(1),
-    ],
-    { env: { ...process.env, [INSIDE]: '1', PATH: `${process.env.PATH}:/usr/sbin:/sbin` }, stdio: 'inherit' },
-  );
+  const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
+  const env = { ...networkToolsEnv(), [INSIDE]: '1' };
+  const child = spawn('unshare', inOwnNetwork(command), { env, stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
   process.exitCode = await new Promise<number>((done) => {
     child.once('error', () => done(1));
