@@ -1,5 +1,9 @@
 import { createHmac } from 'node:crypto';
-import type { IClientOptions, MqttClient, Packet } from 'mqtt';
+import { isIP, connect as openSocket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { connect as openSecureSocket } from 'node:tls';
+import { type IClientOptions, MqttClient, type Packet } from 'mqtt';
+import { writeToStream } from 'mqtt-packet';
 import type { Clock } from '../../core/clock.js';
 
 /** Of a message's body, whichever way it goes. */
@@ -17,9 +21,32 @@ export interface ClientIdentity {
   readonly will?: { readonly topic: string; readonly body: string };
 }
 
+// It would keep each of the 65,536 numbers that can stand in a packet as a buffer of its own: 7 MB.
+(writeToStream as typeof writeToStream & { cacheNumbers: boolean }).cacheNumbers = false;
+
+/**
+ * A client that connects to the broker at once. Its stream is opened here: the package's own `connect` loads WebSockets,
+ * proxies and node:http with it, which are not used.
+ * @param url `mqtt:` or `mqtts:`
+ */
+export function openClient(url: URL, clientId: string, protocolVersion: 4 | 5, identity: ClientIdentity): MqttClient {
+  const options = clientOptions(clientId, protocolVersion, identity);
+  return new MqttClient((client) => openStream(url, identity, client), options);
+}
+
+function openStream(url: URL, { ca, cert, key }: ClientIdentity, client: MqttClient): Duplex {
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  if (url.protocol === 'mqtt:') return openSocket({ host, port: Number(url.port || 1883) });
+  const servername = isIP(host) === 0 ? { servername: host } : {};
+  const socket = openSecureSocket({ host, port: Number(url.port || 8883), ca, cert, key, ...servername });
+  // The client passes on what sockets fail with, and not what TLS does.
+  const fail = (error: Error) => client.emit('error', error);
+  socket.on('error', fail).once('secureConnect', () => socket.off('error', fail));
+  return socket;
+}
+
 /** One clean session, without the client's own reconnects and queues: both are the link's. */
-export function clientOptions(clientId: string, protocolVersion: 4 | 5, identity: ClientIdentity): IClientOptions {
-  const { ca, cert, key, will } = identity;
+function clientOptions(clientId: string, protocolVersion: 4 | 5, { will }: ClientIdentity): IClientOptions {
   return {
     clientId,
     protocolVersion,
@@ -29,9 +56,6 @@ export function clientOptions(clientId: string, protocolVersion: 4 | 5, identity
     reconnectPeriod: 0,
     resubscribe: false,
     queueQoSZero: false,
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
     ...(protocolVersion === 5 ? { properties: { receiveMaximum: 64, maximumPacketSize: 2 * MOST_BODY_BYTES } } : {}),
     ...(will === undefined
       ? {}

@@ -1,10 +1,10 @@
-import { connect, type IPublishPacket, type MqttClient } from 'mqtt';
+import type { IPublishPacket, MqttClient } from 'mqtt';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
 import { Counters } from '../../core/counters.js';
 import { AppError, errorText } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
-import { type ClientIdentity, clientOptions, endClient, MOST_BODY_BYTES, ownClientId, unheardIdOf } from './client.js';
+import { type ClientIdentity, endClient, MOST_BODY_BYTES, openClient, ownClientId, unheardIdOf } from './client.js';
 import { isProtocolRefusal, linkFault } from './link-fault.js';
 import { RoundTrip } from './round-trip.js';
 import { type SendPriority, SendQueue, type Waiting } from './send-queue.js';
@@ -228,7 +228,7 @@ export class MqttLink {
   #connect(): void {
     this.#retry = null;
     const protocolVersion = this.#only311 ? 4 : this.#tryNext;
-    const client = connect(this.#options.url, clientOptions(this.#clientId, protocolVersion, this.#options));
+    const client = openClient(new URL(this.#options.url), this.#clientId, protocolVersion, this.#options);
     let failure: unknown;
     let welcomed = false;
     this.#client = client;
