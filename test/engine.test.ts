@@ -131,6 +131,7 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   await Promise.all([door.engine.close(), indoor.engine.close()]);
   t.same([door.speaker.listener, indoor.speaker.listener, indoor.microphone.listener], [null, null, null]);
   await until('the stations are cut off', () => door.told.includes('closed') && indoor.told.includes('closed'));
+  t.equal(clock.timers, 0, 'nothing is left to be done');
   const second = await started(dir, 'door', clock, 42_000);
   await second.engine.close();
 });

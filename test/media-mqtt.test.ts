@@ -176,6 +176,21 @@ test('where UDP is blocked two engines talk inside MQTT, in the same session', a
   for (const one of both) await turning(async () => (await share(one)) < 0.02);
   t.match(await figures(panel), { ssrc: offers[1]?.ssrc, remoteSsrc: offers[0]?.ssrc });
   t.match(await figures(door), { ssrc: offers[0]?.ssrc, remoteSsrc: offers[1]?.ssrc });
+
+  // A station that comes back just when its session is given up, while its connection to the broker still ends.
+  const [closed, again] = await Promise.all([
+    door.station.call('session.close', { sessionId }),
+    door.station.call('session.open', { sessionId }),
+    start(door, { path: 'udp', provePath: true, remote: offers[1]?.local }),
+  ]);
+  t.not(again.ssrc, closed.figures.ssrc, 'what is asked for while it is being closed is another session');
+  t.match(await figures(door), { ssrc: again.ssrc });
+  await turning(async () => ((await figures(door))?.received ?? 0) >= 10);
+  for (const one of both) await one.station.call('session.close', { sessionId });
+  for (const one of both)
+    await t.rejects(one.station.call('session.close', { sessionId }), { code: 'session-unknown' });
+  await Promise.all(both.map(({ engine }) => engine.close()));
+  t.equal(clock.timers, 0, 'nothing is left to be done');
 });
 
 test('when TCP stalls the oldest packets go, counted, and the delay is bounded afterwards', async (t) => {

@@ -299,6 +299,24 @@ test('rising delay lowers the bit rate before anything is added; quiet brings it
   t.ok(Math.abs(meter.excessMs - 70) < 1, `${meter.excessMs} ms`);
 });
 
+test('a day of a call, and timestamps that jump, are no delay', async (t) => {
+  const meter = new TransitMeter();
+  let mostMs = 0;
+  let atMs = 0;
+  const run = (fromTicks: number, untilMs: number) => {
+    for (; atMs < untilMs; atMs += 400) {
+      const timestamp = (fromTicks + atMs * 48) >>> 0;
+      meter.packet({ ssrc: 1, timestamp }, atMs, 48_000);
+      mostMs = Math.max(mostMs, meter.excessMs);
+    }
+  };
+  const hourMs = 3_600_000;
+  run(7, 26 * hourMs);
+  t.ok(mostMs < 0.01, `${mostMs} ms of excess where there is none`);
+  for (const [at, ticks] of [2 ** 31, 2 ** 30, 500_000_000, 5 * 48_000].entries()) run(ticks, (27 + at) * hourMs);
+  t.ok(mostMs < 0.01, `${mostMs} ms of excess after timestamps that jumped`);
+});
+
 test('the local ladder: simpler, then G.711, longer periods; and back', async (t) => {
   const ladder = new LocalLadder({ complexity: 8, capturePeriodMs: 10 }, 0);
   let atS = 0;

@@ -100,6 +100,16 @@ test('a digit of which the end is lost, one that is long, and hostile ones', asy
   long.told(0x7fff + 1_600, 9, 800, true);
   t.same(long.digits.slice(1), ['9 100'], 'the same digit again is another');
 
+  for (const far of [2 ** 31, 2 ** 31 + 1, 3 * 2 ** 30, 2 ** 32 - 11 * 8_000]) {
+    const anew = receiver();
+    anew.told(5, 1, 800, true);
+    anew.clock.advance(300);
+    anew.told(5 + far, 2, 800, true);
+    anew.told(5 + far, 2, 800, true);
+    anew.told(5 + far - 1_600, 1, 800, true);
+    t.same(anew.digits, ['1 100', '2 100'], `${far} ticks on: timestamps that began anew, or hours later`);
+  }
+
   const packed = receiver();
   const digit = (event: number, duration: number) => writeTelephoneEvent({ event, isEnd: true, volume: 10, duration });
   packed.events.packet({ timestamp: 0, payload: Buffer.concat([digit(1, 800), digit(2, 400), digit(3, 0)]) });

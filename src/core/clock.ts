@@ -35,6 +35,11 @@ export class ManualClock implements Clock {
     return 1_700_000_000_000 + this.#nowMs;
   }
 
+  /** Timers that are started and not over. */
+  get timers(): number {
+    return this.#timers.length;
+  }
+
   after(delayMs: number, action: () => void): Timer {
     const timer = { atMs: this.#nowMs + Math.max(0, delayMs), action };
     this.#timers.push(timer);

@@ -106,12 +106,14 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   });
 
   let station: RpcPeer<typeof engineNotifications> | null = null;
+  let isClosing = false;
   /** The station left, or another came, which knows nothing of what it does not ask for. */
   const stationChanged = (to: typeof station): void => {
     station = to;
     sound.stopTone();
     sessions.abandon();
     stationGone?.cancel();
+    if (isClosing) return;
     stationGone = clock.after(STATION_GONE_MS, async () => {
       const closed = await sessions.closeAbandoned();
       if (closed > 0) logger.warn({ sessions: closed }, 'the station is gone; its sessions were closed');
@@ -194,6 +196,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 
   return {
     close: async () => {
+      isClosing = true;
       machine.close();
       await sessions.end();
       sound.close();

@@ -72,6 +72,8 @@ export class Sessions {
   readonly #cname = randomBytes(12).toString('base64');
   readonly #sessions = new Map<string, Promise<OpenSession>>();
   readonly #open = new Map<string, OpenSession>();
+  /** What is given back of sessions that are no more; their ids may be in use again. */
+  readonly #closing = new Set<Promise<unknown>>();
   /** Of a station that is gone, and not asked for again. */
   readonly #abandoned = new Set<string>();
   #logTimer: Timer;
@@ -150,13 +152,15 @@ export class Sessions {
     const session = await this.#find(sessionId);
     const { media, port, keeper } = session;
     const figures = figuresOf(session);
-    if (!this.#open.delete(sessionId)) return figures;
+    this.#open.delete(sessionId);
+    this.#sessions.delete(sessionId);
     this.#options.mixer.remove(media);
     this.#options.listener.changed();
     keeper.stop();
     media.close();
-    await Promise.all([port.close(), this.#mqttPaths.close(sessionId)]);
-    this.#sessions.delete(sessionId);
+    const closing = Promise.all([port.close(), this.#mqttPaths.close(sessionId)]);
+    this.#closing.add(closing);
+    await closing.finally(() => this.#closing.delete(closing));
     return figures;
   }
 
@@ -177,6 +181,7 @@ export class Sessions {
   async end(): Promise<void> {
     this.#logTimer.cancel();
     await Promise.allSettled([...this.#sessions.keys()].map((sessionId) => this.close(sessionId)));
+    await Promise.allSettled(this.#closing);
   }
 
   /** Of the session that takes the largest share of its packet's time to encode; null where none sends. */
@@ -230,7 +235,9 @@ export class Sessions {
 
   async #find(sessionId: string): Promise<OpenSession> {
     const session = await this.#sessions.get(sessionId);
-    if (session === undefined) throw new AppError('session-unknown', `There is no session ${sessionId}`);
+    // It may have been closed, and opened anew, in the meantime.
+    if (session === undefined || this.#open.get(sessionId) !== session)
+      throw new AppError('session-unknown', `There is no session ${sessionId}`);
     return session;
   }
 

@@ -9,6 +9,11 @@ const LOST_END_MS = 250;
 const MOST_DURATION_MS = 10_000;
 /** A person presses a few in a second, and a program not more than 20 (ITU-T Q.24: 40 ms on, 40 ms off at least). */
 const MOST_PER_SECOND = 20;
+/**
+ * What is further behind is nothing that was overtaken: the far end's timestamps began anew, as with another source, or so long
+ * passed since the last digit (12 hours at 48 kHz) that the next one seems to be behind it.
+ */
+const MOST_BEHIND_MS = 10_000;
 
 export type EventFault = 'event-malformed' | 'event-not-a-digit' | 'event-flood';
 
@@ -71,7 +76,7 @@ export class EventReceiver {
     }
     const running = this.#running;
     const ahead = running === null ? 1 : (timestamp - running.timestamp) | 0;
-    if (ahead < 0) return;
+    if (ahead < 0 && -ahead * 1_000 <= MOST_BEHIND_MS * this.#options.clockRateHz()) return;
     if (running !== null && ahead === 0) {
       // Another event at the same moment is no event of an honest sender.
       if (running.isOver || told.event !== running.event) return;
