@@ -1,12 +1,10 @@
 import { test } from 'tap';
-import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js';
-import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
 import { FRAME_MS, frameSamples } from '../src/audio/frame.js';
 import { opusDurationMs } from '../src/codec/opus-packet.js';
 import { ManualClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { MachineWatch } from '../src/engine/machine-watch.js';
-import { MediaSession } from '../src/media/media-session.js';
+import type { MediaSession } from '../src/media/media-session.js';
 import { RedReceiver } from '../src/media/red-receiver.js';
 import type { SessionAgreement } from '../src/media/session-agreement.js';
 import type { QualityFigures } from '../src/protocol/quality.js';
@@ -15,25 +13,17 @@ import { parseRed, writeRed } from '../src/rtp/red.js';
 import { parseRtcp } from '../src/rtp/rtcp-parse.js';
 import { writeRtcp } from '../src/rtp/rtcp-write.js';
 import { kindOfDatagram, parseRtp, type RtpPacket } from '../src/rtp/rtp-packet.js';
+import { mediaSession, opus, plainAgreement, RATE_HZ } from './support/media-session.js';
 import { seededRandom } from './support/random.js';
 
-const RATE_HZ = 16_000;
 const SAMPLES = frameSamples(RATE_HZ);
 const WAY_MS = 15;
 const OPUS_PT = 96;
 const RED_PT = 97;
-const opus = { bitrateBps: 24_000, complexity: 2, inbandFec: true, expectedLossPct: 0, packetTimeMs: 20 } as const;
 const agreement: SessionAgreement = {
-  sendPayloadType: OPUS_PT,
-  receivePayloadType: OPUS_PT,
-  codec: 'opus',
+  ...plainAgreement,
   red: { send: RED_PT, receive: RED_PT, copies: 3 },
-  telephoneEvent: null,
-  srtp: null,
-  peerWantsFec: true,
-  packetTimeMs: 20,
   maxPacketTimeMs: 60,
-  muted: false,
 };
 
 interface Party {
@@ -50,29 +40,19 @@ async function call(wayMs: (atMs: number) => number | null, change: Partial<Sess
   const party = async (ssrc: number, path: (atMs: number) => number | null): Promise<Party> => {
     const sent: Uint8Array[] = [];
     const told: QualityFigures[] = [];
-    const session = new MediaSession({
-      sessionId: `session-${ssrc}`,
-      ssrc,
-      cname: `cname-${ssrc}`,
-      rateHz: RATE_HZ,
+    const session = await mediaSession({
       clock,
-      random: seededRandom(ssrc),
-      opus,
-      encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings: opus }),
-      decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
-      playout: { leastMs: 20, mostMs: 300 },
-      listener: {
-        send: (datagram) => {
-          sent.push(datagram);
-          const takesMs = kindOfDatagram(datagram) === 'rtp' ? path(clock.nowMs()) : WAY_MS;
-          if (takesMs === null) return;
-          const other = both.find((one) => one.session.ssrc !== ssrc);
-          clock.after(takesMs, () => other?.session.datagram(datagram, clock.nowMs()));
-        },
-        heard: () => {},
-        silent: () => {},
-        quality: (figures) => told.push(figures),
+      ssrc,
+      settings: { ...opus, complexity: 2, expectedLossPct: 0 },
+      leastMs: 20,
+      send: (datagram) => {
+        sent.push(datagram);
+        const takesMs = kindOfDatagram(datagram) === 'rtp' ? path(clock.nowMs()) : WAY_MS;
+        if (takesMs === null) return;
+        const other = both.find((one) => one.session.ssrc !== ssrc);
+        clock.after(takesMs, () => other?.session.datagram(datagram, clock.nowMs()));
       },
+      quality: (figures) => told.push(figures),
     });
     return { session, sent, told };
   };

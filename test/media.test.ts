@@ -6,7 +6,8 @@ import { Mixer } from '../src/media/mixer.js';
 import { ToneSource } from '../src/media/tone.js';
 import { parseRtcp } from '../src/rtp/rtcp-parse.js';
 import { kindOfDatagram, parseRtp, type RtpPacket, writeRtp } from '../src/rtp/rtp-packet.js';
-import { agreement, call, clean, opus, type Path, RATE_HZ, SAMPLES, voice, WAY_MS } from './support/media-call.js';
+import { call, clean, type Path, SAMPLES, voice, WAY_MS } from './support/media-call.js';
+import { plainAgreement as agreement, opus, RATE_HZ } from './support/media-session.js';
 import { seededRandom } from './support/random.js';
 
 const loseEveryTenth: Path = (index) => (index % 10 === 5 ? [] : [WAY_MS]);

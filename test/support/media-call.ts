@@ -1,34 +1,13 @@
 /** Calls of two media sessions on a clock that the test moves. */
-import { DiscordOpusEncoder } from '../../src/adapters/opus/discord-opus-encoder.js';
-import { WasmOpusDecoder } from '../../src/adapters/opus/wasm-opus-decoder.js';
 import { FRAME_MS, frameSamples } from '../../src/audio/frame.js';
 import { ManualClock } from '../../src/core/clock.js';
-import { MediaSession } from '../../src/media/media-session.js';
-import type { SessionAgreement } from '../../src/media/session-agreement.js';
+import type { MediaSession } from '../../src/media/media-session.js';
 import { kindOfDatagram } from '../../src/rtp/rtp-packet.js';
+import { mediaSession, plainAgreement, RATE_HZ } from './media-session.js';
 import { seededRandom } from './random.js';
 
-export const RATE_HZ = 16_000;
 export const SAMPLES = frameSamples(RATE_HZ);
 export const WAY_MS = 15;
-export const agreement: SessionAgreement = {
-  sendPayloadType: 96,
-  receivePayloadType: 96,
-  codec: 'opus',
-  red: null,
-  telephoneEvent: null,
-  srtp: null,
-  peerWantsFec: true,
-  packetTimeMs: 20,
-  muted: false,
-};
-export const opus = {
-  bitrateBps: 24_000,
-  complexity: 5,
-  inbandFec: true,
-  expectedLossPct: 20,
-  packetTimeMs: 20,
-} as const;
 
 /** Something like speech: harmonics whose pitch and loudness change every 20 ms in ways that can't be foretold. */
 export function voice(seed: number): (index: number) => Int16Array {
@@ -68,29 +47,20 @@ async function party(
   const sent: Uint8Array[] = [];
   const events: string[] = [];
   let index = 0;
-  const session = new MediaSession({
-    sessionId: `session-${seed}`,
-    ssrc: seed,
-    cname: `cname-${seed}`,
-    rateHz: RATE_HZ,
+  const session = await mediaSession({
     clock,
-    random: seededRandom(seed),
-    opus,
-    encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings: opus }),
-    decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
-    playout: { leastMs: out.leastMs ?? 0, mostMs: 300 },
-    listener: {
-      send: (datagram) => {
-        sent.push(datagram);
-        const isRtp = kindOfDatagram(datagram) === 'rtp';
-        for (const wayMs of isRtp ? out.path(index++, datagram) : [WAY_MS]) {
-          clock.after(wayMs, () => out.to().session.datagram(datagram, clock.nowMs()));
-        }
-      },
-      heard: (afterMs) => events.push(`heard ${afterMs}`),
-      silent: (isSilent) => events.push(isSilent ? 'silent' : 'not silent'),
-      digit: (digit, durationMs) => events.push(`digit ${digit} ${durationMs}`),
+    ssrc: seed,
+    ...(out.leastMs === undefined ? {} : { leastMs: out.leastMs }),
+    send: (datagram) => {
+      sent.push(datagram);
+      const isRtp = kindOfDatagram(datagram) === 'rtp';
+      for (const wayMs of isRtp ? out.path(index++, datagram) : [WAY_MS]) {
+        clock.after(wayMs, () => out.to().session.datagram(datagram, clock.nowMs()));
+      }
     },
+    heard: (afterMs) => events.push(`heard ${afterMs}`),
+    silent: (isSilent) => events.push(isSilent ? 'silent' : 'not silent'),
+    digit: (digit, durationMs) => events.push(`digit ${digit} ${durationMs}`),
   });
   return { session, sent, events };
 }
@@ -108,7 +78,7 @@ export async function call(options: { path: Path; peerWantsFec?: boolean; leastM
   const a = await party(clock, 11, { path: options.path, to: other(1), leastMs });
   const b = await party(clock, 12, { path: clean, to: other(0), leastMs });
   both.push(a, b);
-  for (const { session } of both) session.start({ ...agreement, peerWantsFec: options.peerWantsFec ?? true });
+  for (const { session } of both) session.start({ ...plainAgreement, peerWantsFec: options.peerWantsFec ?? true });
   const speech = voice(1);
   let frameIndex = 0;
   const run = (ms: number, talk = true): Int16Array => {

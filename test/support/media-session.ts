@@ -2,13 +2,20 @@
 import { DiscordOpusEncoder } from '../../src/adapters/opus/discord-opus-encoder.js';
 import { WasmOpusDecoder } from '../../src/adapters/opus/wasm-opus-decoder.js';
 import { frameSamples } from '../../src/audio/frame.js';
+import type { OpusEncoderSettings } from '../../src/codec/codec.js';
 import type { Clock } from '../../src/core/clock.js';
-import { MediaSession } from '../../src/media/media-session.js';
+import { MediaSession, type MediaSessionListener } from '../../src/media/media-session.js';
 import type { SessionAgreement } from '../../src/media/session-agreement.js';
 import { seededRandom } from './random.js';
 
-const RATE_HZ = 16_000;
-const opus = { bitrateBps: 24_000, complexity: 5, inbandFec: true, expectedLossPct: 20, packetTimeMs: 20 } as const;
+export const RATE_HZ = 16_000;
+export const opus = {
+  bitrateBps: 24_000,
+  complexity: 5,
+  inbandFec: true,
+  expectedLossPct: 20,
+  packetTimeMs: 20,
+} as const satisfies OpusEncoderSettings;
 
 export const plainAgreement: SessionAgreement = {
   sendPayloadType: 96,
@@ -22,14 +29,16 @@ export const plainAgreement: SessionAgreement = {
   muted: false,
 };
 
-export async function mediaSession(options: {
-  clock: Clock;
-  ssrc: number;
-  send: (datagram: Uint8Array) => void;
-  heard?: () => void;
-  digit?: (digit: string, durationMs: number) => void;
-}): Promise<MediaSession> {
-  const { clock, ssrc, send, heard = () => {}, digit = () => {} } = options;
+export async function mediaSession(
+  options: Partial<MediaSessionListener> & {
+    clock: Clock;
+    ssrc: number;
+    send: MediaSessionListener['send'];
+    settings?: OpusEncoderSettings;
+    leastMs?: number;
+  },
+): Promise<MediaSession> {
+  const { clock, ssrc, settings = opus, leastMs = 0, ...listener } = options;
   return new MediaSession({
     sessionId: `session-${ssrc}`,
     ssrc,
@@ -37,11 +46,11 @@ export async function mediaSession(options: {
     rateHz: RATE_HZ,
     clock,
     random: seededRandom(ssrc),
-    opus,
-    encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings: opus }),
+    opus: settings,
+    encoder: new DiscordOpusEncoder({ rateHz: RATE_HZ, settings }),
     decoder: await WasmOpusDecoder.create({ rateHz: RATE_HZ }),
-    playout: { leastMs: 0, mostMs: 300 },
-    listener: { send, heard, silent: () => {}, digit },
+    playout: { leastMs, mostMs: 300 },
+    listener: { heard: () => {}, silent: () => {}, ...listener },
   });
 }
 
