@@ -92,7 +92,10 @@ export const configSchema = z.strictObject({
   audio: z.strictObject({
     capture: device.describe('ALSA device of the microphone'),
     playback: device.describe('ALSA device of the speaker'),
-    profile: z.enum(['voice', 'fullband']).default('voice').describe('voice: 16 kHz; fullband: 48 kHz'),
+    profile: z
+      .enum(['voice', 'fullband'])
+      .default('voice')
+      .describe('voice: 16 kHz; fullband: 48 kHz, without in-band FEC'),
     driver: microphoneDriver
       .default('auto')
       .describe("of the microphone. native: Entryphone's own; alsa-capture: the package; auto: the better of them"),
@@ -113,7 +116,10 @@ export const configSchema = z.strictObject({
         .max(100)
         .default(0)
         .describe('what a call begins with; reports know better within a second or two'),
-      packetTimeMs: z.union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)]).default(20),
+      packetTimeMs: z
+        .union([z.literal(10), z.literal(20), z.literal(40), z.literal(60)])
+        .default(20)
+        .describe('at least; more where the line is too narrow for the headers of short packets'),
       dtx: z
         .boolean()
         .default(true)
@@ -125,7 +131,7 @@ export const configSchema = z.strictObject({
         .describe(
           "native: the distribution's libopus; discord: @discordjs/opus; wasm: libopus-wasm; auto: the best of them",
         ),
-      decoder: opusDecoder.default('auto').describe('as encoder'),
+      decoder: opusDecoder.default('auto').describe('as for the encoder'),
     })
     .prefault({}),
   playout: z

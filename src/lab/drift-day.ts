@@ -8,7 +8,6 @@ export const DRIFT_RATE_HZ = 8_000;
 const PACKET_MS = 20;
 const PACKET_SAMPLES = (DRIFT_RATE_HZ * PACKET_MS) / 1000;
 const PULL_MS = 10;
-const TICKS_A_PACKET = (DRIFT_RATE_HZ * PACKET_MS) / 1000;
 /** A quiet network: what is left to see is the clocks' doing. */
 const JITTER_MS = 8;
 const LOSS = 0.001;
@@ -126,7 +125,7 @@ function packet(number: number, firstTimestamp: number, payloads: readonly Uint8
     payloadType: 96,
     marker: false,
     sequence: number & 0xffff,
-    timestamp: (firstTimestamp + number * TICKS_A_PACKET) % 2 ** 32,
+    timestamp: (firstTimestamp + number * PACKET_SAMPLES) % 2 ** 32,
     ssrc: 1,
     csrcs: [],
     extension: null,

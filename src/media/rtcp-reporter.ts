@@ -16,7 +16,7 @@ export interface RtcpReporterOptions {
   readonly sending: SendStatistics;
   send(datagram: Uint8Array): void;
   /** What extended reports say of the far end's stream, since the last report. */
-  extended(nowMs: number): readonly XrBlock[];
+  extended(): readonly XrBlock[];
   /** What the far end says of ours. */
   reported(block: ReportBlock | null, extended: readonly XrBlock[], arrivalMs: number): void;
 }
@@ -123,7 +123,7 @@ export class RtcpReporter {
       ? sending.senderReport(ssrc, reports, nowMs)
       : { type: 'receiver-report', ssrc, reports };
     const name: RtcpPacket = { type: 'source-description', chunks: [{ ssrc, cname }] };
-    const blocks = [...this.#references(isSender, nowMs), ...this.#options.extended(nowMs)];
+    const blocks = [...this.#references(isSender, nowMs), ...this.#options.extended()];
     const extended: RtcpPacket[] = blocks.length > 0 ? [{ type: 'extended-report', ssrc, blocks }] : [];
     this.#options.send(writeRtcp([report, name, ...extended, ...more]));
   }
