@@ -2,7 +2,9 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
+import { ManualClock } from '../src/core/clock.js';
 import { LOCALES, PALETTE_DIR, readPalette } from '../src/flows/palette-catalogue.js';
+import { DigitCode } from '../src/palette/dtmf-event/digit-code.js';
 
 test('every node has its words and its help in every language, an example, and what Node-RED asks of a package', async (t) => {
   const { nodes, faults } = readPalette();
@@ -55,4 +57,31 @@ test('what a palette lacks is named; one that is damaged is no palette', async (
     writeFileSync(join(dir, 'led/led.html'), spoilt);
     t.throws(() => readPalette(dir), { code: 'palette-damaged' }, script);
   }
+});
+
+test('a code ends with # or a pause, * begins it anew, and it has an end in length', async (t) => {
+  const clock = new ManualClock();
+  const codes: string[] = [];
+  const code = new DigitCode({ clock, pauseMs: 3_000, onCode: (digits, callId) => codes.push(`${callId} ${digits}`) });
+  const press = (digits: string, callId = 'a'): void => {
+    for (const digit of digits) code.digit(digit, callId);
+  };
+  press('1234#');
+  press('##');
+  press('12');
+  clock.advance(2_999);
+  press('3');
+  clock.advance(2_999);
+  t.same(codes, ['a 1234'], 'each digit has its own pause');
+  t.equal(code.length, 3);
+  clock.advance(1);
+  press('99*47#');
+  press('1');
+  press('2#', 'b');
+  press('77');
+  code.clear();
+  clock.advance(60_000);
+  press('5'.repeat(1_000));
+  clock.advance(3_000);
+  t.same(codes, ['a 1234', 'a 123', 'a 47', 'b 2', `a ${'5'.repeat(32)}`]);
 });

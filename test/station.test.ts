@@ -108,7 +108,11 @@ test('a press rings, is answered, opens the door, hangs up; hostile messages do 
   await until(() => door.told.filter((one) => one.name === 'quality.report').length === 3);
   const telemetry = () => heard.filter((one) => one.topic === topic('home', 'door', 'up', 'telemetry/quality'));
   await until(() => telemetry().length > 0);
-  t.match(JSON.parse(telemetry()[0]?.text ?? ''), { v: 1, seq: 1, data: { callId, mos: { listening: 4.3 } } });
+  t.match(JSON.parse(telemetry()[0]?.text ?? ''), {
+    v: 1,
+    seq: 1,
+    data: { callId, path: 'udp', mos: { listening: 4.3 } },
+  });
 
   panel.board.press('open');
   await until(() => door.board.pulses.length === 1);

@@ -87,7 +87,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       silent: (sessionId, silent) => server?.notify('session.silent', { sessionId, silent }),
       digit: (sessionId, digit, durationMs) => server?.notify('session.dtmf', { sessionId, digit, durationMs }),
       moved: (sessionId, path, reason) => server?.notify('session.path', { sessionId, path, reason }),
-      quality: (sessionId, quality) => server?.notify('session.quality', { sessionId, quality }),
+      quality: (sessionId, path, quality) => server?.notify('session.quality', { sessionId, path, quality }),
       changed: () => sound.capture(sessions.wantMicrophone),
     },
   });

@@ -27,7 +27,7 @@ export interface SessionsListener {
   /** The session's packets take another path from now on. */
   moved(sessionId: string, path: MediaPath, reason: MoveReason): void;
   /** Once a second of a session that is started. */
-  quality(sessionId: string, quality: QualityFigures): void;
+  quality(sessionId: string, path: MediaPath, quality: QualityFigures): void;
   /** What `wantMicrophone` says may have changed, or a source came to or left the mixer. */
   changed(): void;
 }
@@ -266,7 +266,7 @@ export class Sessions {
         silent: (isSilent) => listener.silent(sessionId, isSilent),
         quality: (quality) => {
           if (quality.ladder.at(-1)?.wantsOtherPath === true) session?.keeper.lossy();
-          listener.quality(sessionId, quality);
+          listener.quality(sessionId, session?.keeper.path ?? 'udp', quality);
         },
         digit: (digit, durationMs) => listener.digit(sessionId, digit, durationMs),
       },

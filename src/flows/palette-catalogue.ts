@@ -129,9 +129,9 @@ function flat(tree: Words, path = ''): Map<string, string> {
   );
 }
 
-/** `{{value}}`, …: what is filled in. */
+/** `__value__`, …: what is filled in. */
 function blanks(text: string): string {
-  return [...text.matchAll(/\{\{[a-z]+\}\}/gi)]
+  return [...text.matchAll(/__[a-z]+__/gi)]
     .map(([blank]) => blank)
     .sort()
     .join();

@@ -200,8 +200,8 @@ export const engineNotifications = {
   'session.dtmf': z.object({ sessionId, ...dtmfTold.shape }),
   /** No packet for 5 s (or again after it). */
   'session.silent': z.object({ sessionId, silent: z.boolean() }),
-  /** Once a second of a session that is started. */
-  'session.quality': z.object({ sessionId, quality: qualityFigures }),
+  /** Once a second of a session that is started; with the path that its packets take now. */
+  'session.quality': z.object({ sessionId, path: mediaPath, quality: qualityFigures }),
   /**
    * The session's packets take another path from now on, since UDP was `unproved` within a second of the start, `silent` (nothing
    * came), `unanswered` (what we send does not arrive), `lossy` (so much is lost that nothing helps), left by the `far-end`; or since it has `returned`.

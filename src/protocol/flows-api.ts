@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { dtmfParams } from './engine-api.js';
+import { dtmfParams, mediaPath } from './engine-api.js';
 import { qualityFigures } from './quality.js';
 import { callDtmf, callView } from './station-api.js';
 
@@ -92,11 +92,12 @@ const level = z.number().nullable();
 export const flowsNotifications = {
   'button.pressed': z.object({ button: z.string(), pressId: z.uuid(), kind: z.enum(['press', 'long', 'double']) }),
   'call.changed': callView,
-  /** How the call is heard, once a second, to who described the station. */
-  'quality.report': z.object({ callId, quality: qualityFigures }),
+  /** How the call is heard, and by which path, once a second, to who described the station. */
+  'quality.report': z.object({ callId, path: mediaPath, quality: qualityFigures }),
   /** The peer pressed a digit; told to those that are told `call.changed`. */
   'call.dtmf': callDtmf,
   /** RMS of the last 100 ms, dB below full scale; null for a card that is closed or down. */
   level: z.object({ microphoneDbfs: level, speakerDbfs: level }),
 } as const;
 export type ButtonPressed = z.infer<(typeof flowsNotifications)['button.pressed']>;
+export type QualityReport = z.infer<(typeof flowsNotifications)['quality.report']>;

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { dtmfParams, dtmfTold, engineStatusResult, sessionFigures } from './engine-api.js';
+import { dtmfParams, dtmfTold, engineStatusResult, mediaPath, sessionFigures } from './engine-api.js';
 import { qualityFigures } from './quality.js';
 
 /** The station's local API: JSON-RPC 2.0 over a Unix socket. Requests and results, then notifications. */
@@ -107,5 +107,5 @@ export const stationNotifications = {
   'door.changed': z.object({ open: z.boolean(), by: z.string() }),
   'session.heard': z.object({ callId, afterMs: z.number() }),
   /** How a call is heard, once a second. */
-  'quality.report': z.object({ callId, quality: qualityFigures }),
+  'quality.report': z.object({ callId, path: mediaPath, quality: qualityFigures }),
 } as const;

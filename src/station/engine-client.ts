@@ -14,8 +14,7 @@ import {
   type sessionOpen,
   type sessionStart,
 } from '../protocol/engine-api.js';
-
-import type { QualityFigures } from '../protocol/quality.js';
+import type { QualityReport } from '../protocol/flows-api.js';
 
 export type OpenedSession = z.output<typeof sessionOpen.result>;
 export type Tone = 'bell' | 'ringback' | 'busy';
@@ -28,7 +27,7 @@ export interface EngineEvents {
   /** The session's packets take another path from now on. */
   onMoved(sessionId: string, path: MediaPath, reason: string): void;
   /** Once a second of a session that is started. */
-  onQuality(sessionId: string, quality: QualityFigures): void;
+  onQuality(report: QualityReport): void;
   /** The far end pressed a digit of a telephone. */
   onDigit(sessionId: string, digit: string, durationMs: number): void;
   /** The media process is gone, and its sessions with it. */
@@ -188,8 +187,10 @@ export class EngineClient {
     else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
     else if ('digit' in params) this.#events.onDigit(params.sessionId, params.digit, params.durationMs);
-    else if ('path' in params) this.#events.onMoved(params.sessionId, params.path, params.reason);
-    else if ('quality' in params) this.#events.onQuality(params.sessionId, params.quality);
+    else if ('quality' in params) {
+      const { sessionId: callId, path, quality } = params;
+      this.#events.onQuality({ callId, path, quality });
+    } else if ('path' in params) this.#events.onMoved(params.sessionId, params.path, params.reason);
     else this.#logger.info({ ...params, about: name }, 'a sound card changed');
   }
 

@@ -3,8 +3,13 @@ import type { Clock, Timer } from '../core/clock.js';
 import type { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
-import { type ButtonPressed, type FlowsReport, flowsNotifications, flowsRequests } from '../protocol/flows-api.js';
-import type { QualityFigures } from '../protocol/quality.js';
+import {
+  type ButtonPressed,
+  type FlowsReport,
+  flowsNotifications,
+  flowsRequests,
+  type QualityReport,
+} from '../protocol/flows-api.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
 import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
@@ -88,10 +93,8 @@ export class FlowsLink {
     for (const [peer, { wantsCalls }] of this.#clients) if (wantsCalls) peer.notify('call.changed', view);
   }
 
-  quality(callId: string, quality: QualityFigures): void {
-    for (const [peer, { wantsCalls }] of this.#clients) {
-      if (wantsCalls) peer.notify('quality.report', { callId, quality });
-    }
+  quality(report: QualityReport): void {
+    for (const [peer, { wantsCalls }] of this.#clients) if (wantsCalls) peer.notify('quality.report', report);
   }
 
   digit(told: CallDtmf): void {

@@ -7,8 +7,7 @@ import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
-import { FLOWS_SOCKET } from '../protocol/flows-api.js';
-import type { QualityFigures } from '../protocol/quality.js';
+import { FLOWS_SOCKET, type QualityReport } from '../protocol/flows-api.js';
 import type { CallDtmf, CallView, StationStatus } from '../protocol/station-api.js';
 import { topic } from '../protocol/topics.js';
 import type { CallControl } from './call-control.js';
@@ -120,8 +119,8 @@ export class Flows {
   }
 
   /** Once a second of a call. */
-  quality(callId: string, quality: QualityFigures): void {
-    this.#link?.quality(callId, quality);
+  quality(report: QualityReport): void {
+    this.#link?.quality(report);
   }
 
   /** The peer of the call pressed a digit. */

@@ -3,7 +3,7 @@ import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
-import type { QualityFigures } from '../protocol/quality.js';
+import type { QualityReport } from '../protocol/flows-api.js';
 import { topic } from '../protocol/topics.js';
 
 const PUBLISH_EVERY_MS = 10_000;
@@ -20,12 +20,12 @@ export class QualityReports {
   }
 
   /** Once a second of each call. */
-  report(callId: string, { ladder, ...figures }: QualityFigures): void {
+  report({ callId, path, quality: { ladder, ...figures } }: QualityReport): void {
     const { link, site, station, clock, logger } = this.#options;
     if (!link.state.connected || clock.nowMs() - this.#publishedMs < PUBLISH_EVERY_MS) return;
     this.#publishedMs = clock.nowMs();
     this.#seq += 1;
-    const data = { callId, ...figures, sent: ladder.at(-1) ?? null };
+    const data = { callId, path, ...figures, sent: ladder.at(-1) ?? null };
     const body = JSON.stringify({ v: 1, id: randomUUID(), seq: this.#seq, at: clock.wallMs(), data });
     link
       .publish({

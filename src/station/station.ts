@@ -10,7 +10,7 @@ import { Counters } from '../core/counters.js';
 import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
-import type { QualityFigures } from '../protocol/quality.js';
+import type { QualityReport } from '../protocol/flows-api.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
 import { CallControl } from './call-control.js';
 import { CallDigits } from './call-digits.js';
@@ -128,7 +128,7 @@ export class Station {
         },
         onSilent: (callId, silent) => this.#calls.current?.callId === callId && this.#watch.silent(silent),
         onMoved: (callId, path, reason) => this.#calls.moved(callId, path, reason),
-        onQuality: (callId, quality) => this.#qualityTold(callId, quality),
+        onQuality: (report) => this.#qualityTold(report),
         onDigit: (callId, digit, durationMs) => this.#digit({ callId, digit, durationMs }),
         onLost: () => this.#calls.happened({ on: 'media-lost' }),
       },
@@ -266,10 +266,10 @@ export class Station {
     else this.#api?.notify('call.changed', { ...view, figures: null });
   }
 
-  #qualityTold(callId: string, quality: QualityFigures): void {
-    this.#api?.notify('quality.report', { callId, quality });
-    this.#flows?.quality(callId, quality);
-    this.#quality.report(callId, quality);
+  #qualityTold(report: QualityReport): void {
+    this.#api?.notify('quality.report', report);
+    this.#flows?.quality(report);
+    this.#quality.report(report);
   }
 
   #digit(told: CallDtmf): void {

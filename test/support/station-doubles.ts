@@ -118,7 +118,7 @@ export class EngineDouble {
   }
 
   quality(sessionId: string): void {
-    this.#server?.notify('session.quality', { sessionId, quality: QUALITY });
+    this.#server?.notify('session.quality', { sessionId, path: 'udp', quality: QUALITY });
   }
 
   digit(sessionId: string, digit: string): void {

@@ -3,8 +3,14 @@ import { connectRpc, type RpcClient } from '../../adapters/sockets/rpc.js';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
 import { AppError } from '../../core/errors.js';
-import { type ButtonPressed, flowsNotifications, flowsRequests, HEARTBEAT_MS } from '../../protocol/flows-api.js';
-import type { CallView } from '../../protocol/station-api.js';
+import {
+  type ButtonPressed,
+  flowsNotifications,
+  flowsRequests,
+  HEARTBEAT_MS,
+  type QualityReport,
+} from '../../protocol/flows-api.js';
+import type { CallDtmf, CallView } from '../../protocol/station-api.js';
 
 export type Level = z.infer<(typeof flowsNotifications)['level']>;
 export type ConnectionState = 'connecting' | 'connected' | 'closed';
@@ -18,6 +24,9 @@ export interface StationListener {
   pressed?(press: ButtonPressed): void;
   call?(view: CallView): void;
   level?(level: Level): void;
+  /** The peer pressed a digit. */
+  digit?(told: CallDtmf): void;
+  quality?(report: QualityReport): void;
 }
 
 const TIMEOUT_MS = 8_000;
@@ -127,6 +136,10 @@ export class StationConnection {
         if (button?.name === params.button && wants === true) listener.pressed?.(params);
       } else if ('microphoneDbfs' in params) {
         if (listener.wantsLevels === true) listener.level?.(params);
+      } else if ('digit' in params) {
+        listener.digit?.(params);
+      } else if ('quality' in params) {
+        listener.quality?.(params);
       } else if ('state' in params) {
         this.#call = params.state === 'ended' ? null : params;
         listener.call?.(params);

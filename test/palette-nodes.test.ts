@@ -1,0 +1,123 @@
+import { test } from 'tap';
+import { AppError } from '../src/core/errors.js';
+import { FlowBench } from './support/flow-bench.js';
+import { until } from './support/site.js';
+import { QUALITY } from './support/station-doubles.js';
+
+const callId = 'call-0001';
+
+test('nodes as Node-RED runs them, against the station that the contract is', async (t) => {
+  const bench = await FlowBench.start(t);
+  const { station } = bench;
+
+  await t.test('digits go into the call as text; what is no digit is said, and never shown', async (t) => {
+    const node = { id: 'dtmf', type: 'entryphone-dtmf', digits: 'payload', digitsType: 'msg', durationMs: 120 };
+    await bench.deploy([node]);
+    t.equal(await bench.input('dtmf', { payload: '0815#', topic: 'kept' }), null);
+    t.same(station.of('call.dtmf'), [{ digits: '0815#', durationMs: 120 }]);
+    t.match(bench.from('dtmf'), [{ topic: 'kept', payload: { callId } }]);
+    await until(() => bench.status('dtmf')?.text === '5 sent');
+    t.match(await bench.input('dtmf', { payload: 815 }), 'as a string of 0 to 9, *, # and A to D, not as number');
+    t.match(await bench.input('dtmf', {}), 'not as undefined');
+    t.match(await bench.input('dtmf', { payload: '12e4' }), 'not these 4 characters');
+    t.match(await bench.input('dtmf', { payload: '1'.repeat(33) }), 'not these 33 characters');
+    t.equal(station.of('call.dtmf').length, 1, 'the station was not bothered');
+    station.refuses.set('call.dtmf', new AppError('no-call', 'nobody talks here'));
+    t.match(await bench.input('dtmf', { payload: '1' }), 'nobody talks here');
+    await until(() => bench.status('dtmf')?.fill === 'red');
+    t.equal(bench.from('dtmf').length, 1);
+    t.notMatch(JSON.stringify(bench.statuses), '0815');
+  });
+
+  await t.test('digits of the peer: one by one, or as a code', async (t) => {
+    const type = 'entryphone-dtmf-event';
+    await bench.deploy([
+      { id: 'each', type, collect: 'each', pauseMs: 3_000 },
+      { id: 'code', type, collect: 'code', pauseMs: 60_000 },
+    ]);
+    await until(() => bench.status('code')?.fill === 'green');
+    const press = (digits: string, ofCall = callId): void => {
+      for (const digit of digits) station.notify('call.dtmf', { callId: ofCall, digit, durationMs: 100 });
+    };
+    press('9*47');
+    await until(() => bench.from('each').length === 4);
+    t.same(
+      bench.from('each').map(({ payload, topic }) => [payload, topic]),
+      [...'9*47'].map((digit) => [digit, 'digit']),
+    );
+    press('11#');
+    await until(() => bench.from('code').length === 1);
+    t.match(bench.from('code'), [{ topic: 'code', payload: '4711', callId }]);
+    press('12');
+    station.callIs('ended', { reason: 'hung-up' });
+    press('34', 'call-0002');
+    press('5#', 'call-0003');
+    await until(() => bench.from('code').length === 2);
+    t.match(bench.from('code')[1], { payload: '5', callId: 'call-0003' }, 'calls are not mixed');
+    t.notMatch(JSON.stringify(bench.statuses), '4711');
+  });
+
+  await t.test('how the call is heard: all of it, or one number; the light says whether that is well', async (t) => {
+    const type = 'entryphone-quality';
+    await bench.deploy([
+      { id: 'all', type, figure: 'all' },
+      { id: 'mos', type, figure: 'listening' },
+      { id: 'remote', type, figure: 'remoteListening' },
+      { id: 'loss', type, figure: 'sentLossPct' },
+    ]);
+    await until(() => ['all', 'mos', 'remote', 'loss'].every((id) => bench.status(id)?.fill === 'green'));
+    const told = (mos: number) =>
+      station.notify('quality.report', {
+        callId,
+        path: 'mqtt',
+        quality: { ...QUALITY, mos: { ...QUALITY.mos, listening: mos } },
+      });
+    told(4.3);
+    await until(() => bench.from('mos').length === 1);
+    t.match(bench.from('mos'), [{ topic: 'listening', payload: 4.3, callId, path: 'mqtt' }]);
+    t.match(bench.from('all'), [
+      {
+        topic: 'quality',
+        payload: {
+          callId,
+          path: 'mqtt',
+          conversational: 4.2,
+          concealedPct: 0.5,
+          sentLossPct: null,
+          wantsOtherPath: false,
+        },
+      },
+    ]);
+    t.same([bench.from('remote'), bench.from('loss')], [[], []], 'what is not known is not told');
+    await until(() => bench.status('mos')?.text === 'MOS 4.3, 0.5 % concealed, mqtt');
+    told(3.7);
+    await until(() => bench.status('mos')?.fill === 'yellow');
+    told(2.1);
+    await until(() => bench.status('mos')?.fill === 'red');
+    station.callIs('ended', { reason: 'hung-up' });
+    await until(() => bench.status('mos')?.text === 'no call');
+    const before = bench.statuses.length;
+    for (let second = 0; second < 100; second++) told(4.3);
+    await until(() => bench.from('mos').length === 103);
+    t.ok(bench.statuses.length - before <= 4 * 2, 'told on a change, five times a second at most');
+  });
+
+  await t.test('a light wants true or false, and says what it got', async (t) => {
+    await bench.deploy([{ id: 'led', type: 'entryphone-led', led: 'status', lit: 'payload', litType: 'msg' }]);
+    t.equal(await bench.input('led', { payload: 'yes' }), 'lit is yes, neither true nor false');
+    t.equal(await bench.input('led', { payload: true }), null);
+    t.same(station.of('led.set'), [{ led: 'status', lit: true }]);
+  });
+
+  await t.test('without a station: an error at each message, and the nodes close', async (t) => {
+    await bench.deploy([
+      { id: 'lost', type: 'entryphone-dtmf', station: 'nowhere', digits: '1', digitsType: 'str' },
+      { id: 'there', type: 'entryphone-dtmf', digits: '1', digitsType: 'str' },
+    ]);
+    t.equal(await bench.input('lost', {}), 'no station is chosen');
+    await until(() => bench.status('there')?.fill === 'green');
+    await bench.stationGoes();
+    await until(() => bench.status('there')?.text === 'the station is away');
+    t.match(await bench.input('there', {}), 'the station does not answer');
+  });
+});
