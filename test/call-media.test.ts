@@ -61,6 +61,21 @@ test('a call moves to MQTT and back as its media says, and the peer is told', as
   t.equal(door.call?.reason, 'hung-up', 'and nobody hung up before');
 });
 
+test('a machine that is too slow for Opus has the call go on in G.711, both ways, and back', async (t) => {
+  const { door, panel, callId } = await talking(t);
+  const codecs = () => [door, panel].map(({ engine }) => engine.started.at(-1)?.codec);
+  t.same(codecs(), ['opus', 'opus']);
+  door.engine.slow(true);
+  await until(() => codecs().every((codec) => codec === 'pcmu'));
+  t.match(panel.engine.started.at(-1), { sessionId: callId, red: null, telephoneEvent: { send: 101, receive: 101 } });
+  panel.engine.slow(true);
+  door.engine.slow(false);
+  panel.engine.slow(false);
+  await until(() => codecs().every((codec) => codec === 'opus'));
+  t.match(door.engine.started.at(-1), { red: { send: 97, receive: 97 } });
+  t.same([door.call?.state, panel.call?.state], ['answered', 'answered']);
+});
+
 test('digits go to the peer of the call, and are told to people and flows there', async (t) => {
   const { door, panel, callId } = await talking(t);
   t.same(await door.api.call('call.dtmf', { digits: '12#' }), { callId });

@@ -94,6 +94,15 @@ export function answerFormats(offered: readonly AudioFormat[], own: readonly Aud
   });
 }
 
+/** G.711 and what goes with its clock. */
+export function g711Of(formats: readonly AudioFormat[]): AudioFormat[] {
+  return formats.filter((one) => one.codec === 'pcmu' || one.codec === 'pcma' || isEventOf(one, 8_000));
+}
+
+function isEventOf(format: AudioFormat, clockRateHz: number): boolean {
+  return format.codec === 'telephone-event' && format.clockRateHz === clockRateHz;
+}
+
 /** The RTP clock of a codec; Opus always has 48 kHz (RFC 7587, 4.1). */
 export function clockRateOf(codec: SpeechCodec): 48_000 | 8_000 {
   return codec === 'opus' ? 48_000 : 8_000;

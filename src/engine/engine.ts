@@ -102,6 +102,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     bear: (step) => {
       sessions.bear(step);
       sound.setCapturePeriodMs(step.capturePeriodMs);
+      server?.notify('machine.slow', { wantsG711: machine.wantsG711 });
     },
   });
 
@@ -183,6 +184,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         if (peer === station) stationChanged(null);
       });
       peer.notify('capture.changed', { open: sound.isCapturing });
+      peer.notify('machine.slow', { wantsG711: machine.wantsG711 });
     },
     logger,
     refused,

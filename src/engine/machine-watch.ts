@@ -31,6 +31,10 @@ export class MachineWatch {
     this.#timer = this.#lookLater();
   }
 
+  get wantsG711(): boolean {
+    return this.#ladder.step.wantsG711;
+  }
+
   close(): void {
     this.#timer.cancel();
   }

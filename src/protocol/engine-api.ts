@@ -206,6 +206,8 @@ export const engineNotifications = {
    * The session's packets take another path from now on, since UDP was `unproved` within a second of the start, `silent` (nothing
    * came), `unanswered` (what we send does not arrive), `lossy` (so much is lost that nothing helps), left by the `far-end`; or since it has `returned`.
    */
+  /** Whether this machine is too slow for Opus, even for the simplest: G.711 is wished for then. Told to who connects, too. */
+  'machine.slow': z.object({ wantsG711: z.boolean() }),
   'session.path': z.object({
     sessionId,
     path: mediaPath,

@@ -194,6 +194,11 @@ export class CallControl {
     line.media.moved(local, path);
   }
 
+  /** This machine has become too slow for Opus, or is no longer. */
+  slow(): void {
+    for (const { call, media } of this.#lines.values()) if (call.state === 'answered') media.followMachine();
+  }
+
   heard(callId: string): void {
     const line = this.#lines.get(callId);
     if (line !== undefined) this.#dispatch(line, { on: 'media-heard' });

@@ -1,5 +1,5 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import { answerFormats, isSpeech, ownFormats } from '../call/audio-formats.js';
+import { type AudioFormat, answerFormats, g711Of, isAlike, isSpeech, ownFormats } from '../call/audio-formats.js';
 import { answerDirection, negotiate } from '../call/negotiate.js';
 import { answerSecurity, offerSecurity, type SdesSecurity } from '../call/sdes.js';
 import type { AudioDescription, MediaPath } from '../call/sdp.js';
@@ -28,7 +28,10 @@ export class CallMedia {
   #sdpVersion: number;
   #paths: readonly MediaPath[];
   #started: Parameters<EngineClient['startSession']>[0] | undefined;
+  #local: AudioDescription | undefined;
   #remote: AudioDescription | undefined;
+  /** All that both ends have; told of are fewer while this machine is too slow for Opus. */
+  #formats: readonly AudioFormat[] | undefined;
   #muted: boolean;
   /** Made once in a call, so that it is the same after a restart of the media process, whose source is another then. */
   #security: SdesSecurity | undefined;
@@ -98,6 +101,29 @@ export class CallMedia {
       muted: !mayWeSend,
     };
     this.#start(this.#started);
+    this.#local = local;
+    this.followMachine();
+  }
+
+  /**
+   * Describes our end anew where the media process has become too slow for Opus, with G.711 alone, or is no longer, with all.
+   * Nothing where the peer has no G.711.
+   */
+  followMachine(): void {
+    const [local, remote] = [this.#local, this.#remote];
+    if (local === undefined || remote === undefined) return;
+    const isReduced = this.#formats !== undefined;
+    if (isReduced === this.#engine.wantsG711) return;
+    const all = this.#formats ?? local.formats;
+    const formats = isReduced ? all : g711Of(all);
+    if (!isReduced && !formats.some((own) => isSpeech(own) && remote.formats.some((one) => isAlike(own, one)))) return;
+    this.#formats = isReduced ? undefined : all;
+    this.#logger.warn(
+      { callId: this.#callId, formats: formats.map(({ codec }) => codec) },
+      'the codec changes in mid-call',
+    );
+    this.#sdpVersion += 1;
+    this.#onOpened({ ...local, formats, version: this.#sdpVersion });
   }
 
   /** Whether the microphone is kept from this call; also from what is started later. */
@@ -163,6 +189,7 @@ export class CallMedia {
       remote === null
         ? offerSecurity(media.encryption, random)
         : answerSecurity(media.encryption, remote.security, random);
+    this.#formats = undefined;
     this.#sdpVersion += 1;
     return {
       sessionId: this.#sdpSessionId,

@@ -24,6 +24,8 @@ export interface EngineEvents {
   onCapture(open: boolean): void;
   onHeard(sessionId: string, afterMs: number): void;
   onSilent(sessionId: string, silent: boolean): void;
+  /** `wantsG711` has changed. */
+  onSlow(): void;
   /** The session's packets take another path from now on. */
   onMoved(sessionId: string, path: MediaPath, reason: string): void;
   /** Once a second of a session that is started. */
@@ -51,6 +53,7 @@ export class EngineClient {
   #tone: Tone | null = null;
   #volumePct = 100;
   #closed = false;
+  #wantsG711 = false;
   #saidUnreachable = false;
 
   constructor(options: {
@@ -72,6 +75,11 @@ export class EngineClient {
   /** Whether the media process can go by MQTT. */
   get hasIdentity(): boolean {
     return this.#identity !== null;
+  }
+
+  /** The machine is too slow for Opus. */
+  get wantsG711(): boolean {
+    return this.#wantsG711;
   }
 
   /** Resolves as soon as the media process is there. @throws AppError `engine-unreachable` after `timeoutMs` */
@@ -187,11 +195,18 @@ export class EngineClient {
     else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
     else if ('digit' in params) this.#events.onDigit(params.sessionId, params.digit, params.durationMs);
+    else if ('wantsG711' in params) this.#slow(params.wantsG711);
     else if ('quality' in params) {
       const { sessionId: callId, path, quality } = params;
       this.#events.onQuality({ callId, path, quality });
     } else if ('path' in params) this.#events.onMoved(params.sessionId, params.path, params.reason);
     else this.#logger.info({ ...params, about: name }, 'a sound card changed');
+  }
+
+  #slow(wantsG711: boolean): void {
+    if (wantsG711 === this.#wantsG711) return;
+    this.#wantsG711 = wantsG711;
+    this.#events.onSlow();
   }
 
   #sendIdentity(): void {

@@ -127,6 +127,7 @@ export class Station {
           this.#api?.notify('session.heard', { callId, afterMs });
         },
         onSilent: (callId, silent) => this.#calls.current?.callId === callId && this.#watch.silent(silent),
+        onSlow: () => this.#calls.slow(),
         onMoved: (callId, path, reason) => this.#calls.moved(callId, path, reason),
         onQuality: (report) => this.#qualityTold(report),
         onDigit: (callId, digit, durationMs) => this.#digit({ callId, digit, durationMs }),

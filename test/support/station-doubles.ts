@@ -134,6 +134,11 @@ export class EngineDouble {
     this.#server?.notify('session.path', { sessionId, path, reason: path === 'mqtt' ? 'silent' : 'returned' });
   }
 
+  /** The machine is too slow for Opus, or no longer. */
+  slow(wantsG711: boolean): void {
+    this.#server?.notify('machine.slow', { wantsG711 });
+  }
+
   /** Gone, as after a crash: its sessions too. */
   async stop(): Promise<void> {
     await this.#server?.close();
