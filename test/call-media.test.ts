@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { connectRpc } from '../src/adapters/sockets/rpc.js';
+import { ManualClock } from '../src/core/clock.js';
 import { FLOWS_SOCKET, flowsNotifications, flowsRequests } from '../src/protocol/flows-api.js';
+import { PEER_LOST_AFTER_MS, PeerWatch } from '../src/station/peer-watch.js';
 import { Site, until } from './support/site.js';
 import { configFile, Post } from './support/station-post.js';
 
@@ -107,4 +109,35 @@ test('digits go to the peer of the call, and are told to people and flows there'
   door.board.press('open');
   await panel.is('ended');
   await t.rejects(panel.api.call('call.dtmf', { digits: '1' }), { code: 'no-call' });
+});
+
+test('a peer is lost when its media is silent and it can not be reached either', async (t) => {
+  const clock = new ManualClock();
+  let lost = 0;
+  const watch = new PeerWatch({
+    clock,
+    onLost: () => {
+      lost += 1;
+    },
+  });
+  watch.silent(true);
+  clock.advance(PEER_LOST_AFTER_MS * 3);
+  t.equal(lost, 0, 'silence alone ends nothing');
+  watch.silent(false);
+  watch.peerOnline(false);
+  clock.advance(PEER_LOST_AFTER_MS * 3);
+  t.equal(lost, 0, 'nor does being offline');
+  watch.silent(true);
+  clock.advance(PEER_LOST_AFTER_MS - 1);
+  watch.silent(false);
+  clock.advance(PEER_LOST_AFTER_MS);
+  t.equal(lost, 0, 'it came back in time');
+  watch.silent(true);
+  clock.advance(PEER_LOST_AFTER_MS);
+  t.equal(lost, 1);
+  watch.reset();
+  watch.linkConnected(false);
+  watch.silent(true);
+  clock.advance(PEER_LOST_AFTER_MS);
+  t.equal(lost, 2, 'our own link is down: nobody can say that the peer is there');
 });

@@ -6,11 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { parseSdp, writeSdp } from '../src/call/sdp.js';
-import { ManualClock, systemClock } from '../src/core/clock.js';
+import { systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import type { CallMessage } from '../src/protocol/call-message.js';
 import { topic } from '../src/protocol/topics.js';
-import { PEER_LOST_AFTER_MS, PeerWatch } from '../src/station/peer-watch.js';
 import { startStation } from '../src/station/station.js';
 import { freePort, type Heard, Site, until } from './support/site.js';
 import { BoardDouble, EngineDouble } from './support/station-doubles.js';
@@ -384,35 +383,4 @@ test('no broker: a press fails fast, says so, and the station is free; a site ho
   const status = await alone.api.call('station.status', {});
   t.equal(status.broker.connected, false);
   t.ok(status.outbox.waiting > 0, 'what happened waits for the broker');
-});
-
-test('a peer is lost when its media is silent and it can not be reached either', async (t) => {
-  const clock = new ManualClock();
-  let lost = 0;
-  const watch = new PeerWatch({
-    clock,
-    onLost: () => {
-      lost += 1;
-    },
-  });
-  watch.silent(true);
-  clock.advance(PEER_LOST_AFTER_MS * 3);
-  t.equal(lost, 0, 'silence alone ends nothing');
-  watch.silent(false);
-  watch.peerOnline(false);
-  clock.advance(PEER_LOST_AFTER_MS * 3);
-  t.equal(lost, 0, 'nor does being offline');
-  watch.silent(true);
-  clock.advance(PEER_LOST_AFTER_MS - 1);
-  watch.silent(false);
-  clock.advance(PEER_LOST_AFTER_MS);
-  t.equal(lost, 0, 'it came back in time');
-  watch.silent(true);
-  clock.advance(PEER_LOST_AFTER_MS);
-  t.equal(lost, 1);
-  watch.reset();
-  watch.linkConnected(false);
-  watch.silent(true);
-  clock.advance(PEER_LOST_AFTER_MS);
-  t.equal(lost, 2, 'our own link is down: nobody can say that the peer is there');
 });

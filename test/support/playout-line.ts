@@ -6,6 +6,11 @@ import { Playout, type PlayoutOptions } from '../../src/playout/playout.js';
 import type { PlayoutFigures } from '../../src/playout/playout-figures.js';
 import type { RtpPacket } from '../../src/rtp/rtp-packet.js';
 
+export const RATE_HZ = 16_000;
+
+export const sine = (seconds: number, hz = 200, rateHz = RATE_HZ) =>
+  Int16Array.from({ length: seconds * rateHz }, (_, i) => 8_000 * Math.sin((2 * Math.PI * hz * i) / rateHz));
+
 export interface Sent {
   readonly packet: RtpPacket;
   readonly arrivalMs: number;
