@@ -109,6 +109,52 @@ test('nodes as Node-RED runs them, against the station that the contract is', as
     t.same(station.of('led.set'), [{ led: 'status', lit: true }]);
   });
 
+  await t.test('a number that goes wrong is told once, and once when it is well again', async (t) => {
+    const type = 'entryphone-anomaly';
+    const common = { type, station: undefined, value: 'payload', valueType: 'msg' };
+    await bench.deploy([
+      { id: 'led', type: 'entryphone-led', led: 'status', lit: 'true', litType: 'bool' },
+      { ...common, id: 'limit', watch: 'threshold', side: 'below', limit: '3.6', hysteresis: '0.2' },
+      { ...common, id: 'level', watch: 'shift', side: 'either', learn: 10, alarm: 8, least: 0.1 },
+      { ...common, id: 'nonsense', watch: 'threshold', side: 'above', limit: '' },
+      { ...common, id: 'endless', watch: 'trend', side: 'above', limit: 3, windowS: 0, horizonS: 10 },
+    ]);
+    for (const payload of [4.2, 3.5, '3.4', 3.7, 3.81, 4])
+      t.equal(await bench.input('limit', { payload, topic: 'mos' }), null);
+    t.match(bench.from('limit', 0), [{ topic: 'mos', payload: { watch: 'threshold', value: 3.5, isWrong: true } }]);
+    t.match(bench.from('limit', 1), [{ topic: 'mos', payload: { value: 3.81, isWrong: false, limitInMs: null } }]);
+    t.equal(bench.sent.length, 2);
+    t.equal(await bench.input('limit', { payload: 1 }), null);
+    for (const payload of [
+      undefined,
+      null,
+      '',
+      ' ',
+      'warm',
+      {},
+      [3],
+      true,
+      Number.NaN,
+      1e300,
+      Number.POSITIVE_INFINITY,
+    ]) {
+      t.match(await bench.input('limit', { payload }), /^a number is expected, not /);
+    }
+    t.equal(await bench.input('limit', { reset: true }), null);
+    await until(() => bench.status('limit')?.text === 'learns anew');
+    t.equal(await bench.input('limit', { payload: 2 }), null);
+    t.equal(bench.from('limit', 0).length, 3, 'it had forgotten that it was wrong');
+
+    for (let at = 0; at < 12; at++) await bench.input('level', { payload: 5 });
+    await until(() => bench.status('level')?.text === '5 (+0 σ)');
+    for (let at = 0; at < 5; at++) await bench.input('level', { payload: 4 });
+    t.match(bench.from('level'), [{ payload: { watch: 'shift', value: 4, isWrong: true, baseline: 4.98 } }]);
+    for (const id of ['nonsense', 'endless']) {
+      t.equal(await bench.input(id, { payload: 1 }), 'the settings of this node make no sense');
+      t.match(bench.status(id), { fill: 'red' });
+    }
+  });
+
   await t.test('without a station: an error at each message, and the nodes close', async (t) => {
     await bench.deploy([
       { id: 'lost', type: 'entryphone-dtmf', station: 'nowhere', digits: '1', digitsType: 'str' },
