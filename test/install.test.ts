@@ -139,7 +139,7 @@ test('what can not be done is said, with what to do, and nothing is half done', 
   const root = tempRoot(t);
   const common = ['--root', root, '--role', 'station', '--broker', '192.0.2.10', '--address', '192.0.2.1'];
   for (const [args, expected, words] of [
-    [['--board', 'raspberry-pi-9', ...common], 1, /no board profile raspberry-pi-9.*virtual-board/],
+    [['--board', 'raspberry-pi-9', ...common], 2, /no board profile raspberry-pi-9.*virtual-board/],
     [['--board', 'virtual-board', ...common, '--id', '../door'], 2, /station\.id/],
     [['--board', 'virtual-board', '--root', root, '--role', 'station', '--address', '192.0.2.1'], 2, /--broker/],
     [['--board', 'virtual-board', ...common, '--root', join(root, 'none')], 2, /is no folder/],

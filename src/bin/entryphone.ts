@@ -6,7 +6,7 @@ import { addGatewayCommand } from './commands/gateway.js';
 import { addInstallCommand } from './commands/install.js';
 import { addLabCommands } from './commands/lab.js';
 import { addNodesCommand } from './commands/nodes.js';
-import { fail } from './commands/output.js';
+import { fail, failedUsage } from './commands/output.js';
 import { addRunCommand } from './commands/run.js';
 import { addSiteCommands } from './commands/site.js';
 import { addStatusCommand } from './commands/status.js';
@@ -16,9 +16,17 @@ const program = new Command('entryphone')
     'The intercom runtime: two stations on this machine (run), measured (lab), asked (status), driven (call, press, say).',
   )
   .showHelpAfterError('(entryphone --help lists the commands)')
+  // Before the commands, which inherit it.
+  .exitOverride((error) => {
+    if (error.exitCode === 0) process.exit(0);
+    failedUsage(error.message);
+    process.exit(2);
+  })
   .addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 failed, 2 a wrong configuration or wrong usage, 69 not running or not set up.',
+    `
+With --json: one JSON object on stdout, whatever happens, with ok and failed (what went wrong); all other words on stderr.
+Exit codes: 0 done, 1 failed, 2 a wrong configuration or wrong usage, 69 not running or not set up.`,
   );
 
 addRunCommand(program);
@@ -32,9 +40,6 @@ addGatewayCommand(program);
 addAudioCommand(program);
 addNodesCommand(program);
 program.configureOutput({ outputError: (text, write) => write(text) });
-program.exitOverride((error) => {
-  process.exit(error.exitCode === 0 ? 0 : 2);
-});
 
 try {
   await program.parseAsync();

@@ -110,7 +110,8 @@ export function check<T>(schema: z.ZodType<T>, raw: unknown, file: string, fault
       for (const key of issue.keys)
         faults.push({ file, path: path === '' ? key : `${path}.${key}`, text: 'is not a key that is known here' });
     } else {
-      faults.push({ file, path, text: issue.message });
+      const isMissing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined');
+      faults.push({ file, path, text: isMissing ? `is missing (${issue.expected})` : issue.message });
     }
   }
   return undefined;

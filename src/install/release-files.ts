@@ -15,12 +15,12 @@ export function readSources(): Sources {
   return new Map(files.map((name) => [name, readFileSync(join(packageRoot, name), 'utf8')]));
 }
 
-/** @throws AppError `no-such-board`, naming those that there are */
+/** @throws AppError `usage`, naming those that there are */
 export function profileOf(board: string, sources: Sources): string {
   const name = `device/${board}.yaml`;
   if (sources.has(name)) return join(packageRoot, name);
   const boards = [...sources.keys()].flatMap((one) => /^device\/([^/]+)\.yaml$/.exec(one)?.[1] ?? []);
-  throw new AppError('no-such-board', `there is no board profile ${board}`, {
+  throw new AppError('usage', `there is no board profile ${board}`, {
     remedy: `There is: ${boards.join(', ')}. Another board: copy one of device/*.yaml and change it`,
   });
 }

@@ -126,7 +126,7 @@ export class CallControl {
   /** Keeps the microphone from the call that lives, or gives it back. @throws AppError `no-call` where none lives */
   mute(muted: boolean): string {
     const line = this.#current();
-    if (line === undefined) throw new AppError('no-call', 'no call lives here');
+    if (line === undefined) throw new AppError('no-call', 'there is no call here to mute');
     line.media.mute(muted);
     this.#keep();
     this.#logger.info({ callId: line.call.callId, muted }, muted ? 'muted' : 'no longer muted');
@@ -372,7 +372,11 @@ export class CallControl {
   #local(callId: string | undefined, event: CallEvent, fits: (call: Call) => boolean): string {
     const line = this.#current();
     if (line === undefined || !fits(line.call) || (callId !== undefined && callId !== line.call.callId)) {
-      throw new AppError('no-call', event.on === 'hang-up' ? 'no such call lives here' : 'no such call rings here');
+      const what = callId === undefined ? 'no call' : `no call ${callId}`;
+      throw new AppError(
+        'no-call',
+        `${what} ${event.on === 'hang-up' ? 'is there to hang up' : 'rings'} at this station`,
+      );
     }
     this.#dispatch(line, event);
     return line.call.callId;

@@ -19,7 +19,7 @@ export class CallDigits {
    */
   async send(digits: string, durationMs: number): Promise<string> {
     const call = this.#calls.current;
-    if (call?.state !== 'answered') throw new AppError('no-call', 'nobody talks here');
+    if (call?.state !== 'answered') throw new AppError('no-call', 'there is no answered call at this station');
     await this.#engine.sendDigits(call.callId, digits, durationMs);
     return call.callId;
   }

@@ -12,7 +12,11 @@ export function addConfigCommands(program: Command): void {
     .action((files: string[], options: { json?: boolean }) => {
       const faults = files.flatMap(faultsOf);
       if (options.json === true)
-        printJson({ ok: faults.length === 0, failed: faults.map((fault) => `${fault.file}: ${fault.path}`), faults });
+        printJson({
+          ok: faults.length === 0,
+          failed: faults.map((fault) => `${fault.file}: ${fault.path || 'file'}: ${fault.text}`),
+          faults,
+        });
       else
         for (const fault of faults)
           note(`${fault.file}: ${styleText('red', fault.path || 'file', { stream: process.stderr })}: ${fault.text}`);

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,6 +25,8 @@ interface Outcome {
 
 type Scenario = (context: { readonly dir: string; readonly log: (text: string) => void }) => Promise<Outcome>;
 
+const JSON_OPTION = 'the JSON object on one line';
+
 /** Every scenario ends within this, whatever hangs. */
 const LIMIT_MS = 175_000;
 
@@ -36,20 +38,24 @@ export function addLabCommands(program: Command): void {
     .command('call')
     .description('press, ring, answer, ten seconds of speech each way, door, hang up')
     .option('--wan-down', 'nothing outside the site is reachable')
-    .option('--flows', 'what presses do is said by Node-RED')
+    .option('--flows', 'presses are taken by Node-RED')
     .addOption(
-      new Option('--via <way>', 'how speech travels: straight, inside MQTT, or by a gateway between two sites')
+      new Option('--via <way>', 'how speech travels: straight by UDP, inside MQTT, or by a gateway between two sites')
         .choices(WAYS)
         .default('direct'),
     )
-    .option('--loss <pct>', 'how many packets the network between the stations loses, of each way', percent)
+    .option(
+      '--loss <pct>',
+      'how many packets the network between the stations loses, each way, in percent (0 to 100)',
+      percent,
+    )
     .option(
       '--burst <packets>',
-      'how many it loses one after another, on average; each on its own if not said',
+      'how many it loses one after another, on average (1 to 100; each on its own if not said)',
       atLeastOne,
     )
-    .option('--jitter <ms>', 'by how much it delays some packets more than others', milliseconds)
-    .option('--json', 'one JSON object on stdout, nothing else')
+    .option('--jitter <ms>', 'by how much it delays some packets more than others (0 to 1000)', milliseconds)
+    .option('--json', JSON_OPTION)
     .addHelpText('after', CALL_KEYS)
     .action((options: CallOptions) => {
       const line = lineOf(options);
@@ -62,24 +68,25 @@ export function addLabCommands(program: Command): void {
   lab
     .command('flows')
     .description("the door station's flows loop, reject, are damaged, can't be loaded: in mid-call, and before a press")
-    .option('--json', 'one JSON object on stdout, nothing else')
+    .option('--json', JSON_OPTION)
+    .addHelpText('after', FLOWS_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runFlowsScenario));
   lab
     .command('kill')
     .description('media, station and flows of both stations, and the broker, each ended by SIGKILL in mid-call')
-    .option('--json', 'one JSON object on stdout, nothing else')
+    .option('--json', JSON_OPTION)
     .addHelpText('after', KILL_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runKillScenario));
   lab
     .command('unplug')
     .description("the door station's microphone and speaker are unplugged, and hang, in mid-call, and come back")
-    .option('--json', 'one JSON object on stdout, nothing else')
+    .option('--json', JSON_OPTION)
     .addHelpText('after', UNPLUG_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runUnplugScenario));
   lab
     .command('path')
     .description('UDP is cut in mid-call, and restored: the call moves to MQTT and back')
-    .option('--json', 'one JSON object on stdout, nothing else')
+    .option('--json', JSON_OPTION)
     .addHelpText('after', PATH_KEYS)
     .action((options: { json?: boolean }) =>
       process.env[INSIDE] === undefined ? againWithoutOutside() : runScenario(options, runPathScenario),
@@ -87,13 +94,14 @@ export function addLabCommands(program: Command): void {
   lab
     .command('drift')
     .description('a day of a call in simulated time, between clocks 200 ppm apart: the delay ends as it began')
-    .option('--json', 'one JSON object on stdout, nothing else')
+    .option('--json', JSON_OPTION)
     .addHelpText('after', DRIFT_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runDriftScenario));
   lab
     .command('door')
     .description('the station is killed, and hung, with the door open; openings are replayed')
-    .option('--json', 'one JSON object on stdout, nothing else')
+    .option('--json', JSON_OPTION)
+    .addHelpText('after', DOOR_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runDoorScenario));
 }
 
@@ -136,12 +144,37 @@ const atLeastOne = numberFrom(1, 100);
 const milliseconds = numberFrom(0, 1_000);
 
 const CALL_KEYS = `
-With --loss, --burst or --jitter twenty seconds are spoken, and each direction must
-be similar by 0.8 at least, not by 0.9.
+Exits with 0 only if ok is true; failed says why it is not.
+  setupMs       from the press at the door until its speech was heard indoors,
+                less the time that the answer there took
+  doorToIndoor, indoorToDoor
+                what was heard beside what was said: similarity from 0 to 1 (at
+                least 0.9), controls (the same of what is not the speech; at most
+                0.5), mouthToEarMs
+  rtp           packets of both stations
+  doorPulseMs   how long the door was open
+  engine        the real parts that ran, and what speech was encrypted with (srtp)
   concealedPct  share of the time that the two speakers played which had to be made up
   ladder        of each station: what it sent, from when on (atMs), and why
   mos           of each station: mean opinion scores of what it heard (ITU-T G.107.1)
-  network       packets that came between the stations, and were lost there`;
+  network       packets that came between the stations, and were lost there
+With --loss, --burst or --jitter twenty seconds are spoken, and each direction must
+be similar by 0.8 at least, not by 0.9.`;
+
+const FLOWS_KEYS = `
+loop, reject, corrupt and unloadable each have
+  callSilenceMs  the longest silence of a held tone, from the door's microphone to
+                 the indoor speaker (at most 40)
+  pressRang      whether a press at the door rang indoors meanwhile
+  flowsBackMs    from the fault until flows ran again
+controlSilenceMs is the same silence with nothing broken: this machine's own.`;
+
+const DOOR_KEYS = `
+killed and hung each have
+  openMs          how long the door was open; openMs outside is the longer one
+openedByReplay    how often the door opened for a message of old: must be 0
+replayed          what was sent to open it, by kind
+refused           what of it the door refused, by why`;
 
 const KILL_KEYS = `
 media, station and flows are the door station's; indoorMedia, indoorStation and
@@ -188,8 +221,14 @@ const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
 
 /** Runs this very command in a network namespace whose only interface is its own loopback. */
 async function againWithoutOutside(): Promise<void> {
-  const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const env = { ...networkToolsEnv(), [INSIDE]: '1' };
+  const can = spawnSync('unshare', inOwnNetwork(['true']), { env, encoding: 'utf8' });
+  if (can.status !== 0) {
+    throw new AppError('no-namespace', `no network of its own: ${can.error?.message ?? can.stderr.trim()}`, {
+      remedy: 'As another user than root it needs user namespaces; in a container, the right to make them',
+    });
+  }
+  const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const child = spawn('unshare', inOwnNetwork(command), { env, stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
   process.exitCode = await new Promise<number>((done) => {

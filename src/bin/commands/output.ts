@@ -23,8 +23,21 @@ export function note(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
+/** Whether this command was called with `--json`, also where its arguments are wrong. */
+function isJsonAsked(): boolean {
+  const args = process.argv.slice(2);
+  const end = args.indexOf('--');
+  return args.slice(0, end < 0 ? args.length : end).includes('--json');
+}
+
+/** For what commander has told on stderr already. */
+export function failedUsage(text: string): void {
+  if (isJsonAsked()) printJson({ ok: false, failed: [text] });
+}
+
 /** Says what went wrong and sets the exit code: 2 for a wrong configuration or usage, 69 for what isn't running, else 1. */
 export function fail(error: unknown): void {
+  if (isJsonAsked()) printJson({ ok: false, failed: [errorText(error)] });
   note(styleText('red', errorText(error), { stream: process.stderr }));
   const code = error instanceof AppError ? error.code : '';
   process.exitCode = code === 'config-invalid' || code === 'usage' ? 2 : code === 'not-running' ? EX_UNAVAILABLE : 1;

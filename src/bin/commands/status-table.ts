@@ -8,6 +8,8 @@ import { CLOSE_ROWS, PLAIN } from './output.js';
 const good = (text: string) => styleText('green', text, { stream: process.stdout });
 const bad = (text: string) => styleText('red', text, { stream: process.stdout });
 
+const times = (count: number) => (count === 1 ? 'once' : `${count} times`);
+
 /** One station, for people. */
 export function statusTable(status: StationStatus): string {
   const table = new Table({
@@ -37,7 +39,7 @@ export function statusTable(status: StationStatus): string {
   for (const button of status.buttons) {
     table.push([`button ${button.name}`, button.working ? button.action : bad(button.fault ?? 'not working')]);
   }
-  if (door.fitted) table.push(['door', `${door.open ? bad('OPEN') : 'shut'}, opened ${door.openings} times`]);
+  if (door.fitted) table.push(['door', `${door.open ? bad('OPEN') : 'shut'}, opened ${times(door.openings)}`]);
   if (status.siteHost !== null) table.push(['site', siteText(status.siteHost)]);
   if (status.flows !== null) table.push(['flows', flowsText(status.flows)]);
   for (const call of calls) table.push([`call ${call.direction}`, `${call.state}, ${call.peerName || call.peer}`]);
@@ -69,7 +71,7 @@ function processesText({ pid, engine, flows }: StationStatus): string {
   if (engine !== null) all.push(process('media', engine.pid, engine.memoryRssBytes));
   if (flows !== null && flows.pid !== null) {
     const fell = flows.crashes + flows.hangs;
-    all.push(process('flows', flows.pid, residentBytes(flows.pid), fell > 0 ? `, fell ${fell} times` : ''));
+    all.push(process('flows', flows.pid, residentBytes(flows.pid), fell > 0 ? `, fell ${times(fell)}` : ''));
   }
   return all.join('\n');
 }

@@ -26,7 +26,9 @@ export function addStatusCommand(program: Command): void {
     .option('--json', 'one JSON object')
     .action(async ({ station, watch, json }: StatusOptions) => {
       if (watch === true && json === true) {
-        throw new AppError('usage', '--watch has no --json', { remedy: 'For machines: station-metrics.sock' });
+        throw new AppError('usage', '--watch has no --json', {
+          remedy: 'Ask --json as often as you like, or read the Prometheus figures of station-metrics.sock',
+        });
       }
       if (watch === true) await showUntilEnded(station);
       else if (json === true) printJson({ ok: true, failed: [], stations: await askAll(station) });
