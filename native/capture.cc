@@ -9,13 +9,23 @@ namespace {
 // What waits longer than this is of no use to a conversation.
 constexpr uint64_t kMostWaitingFrames = 30;
 
+// The elements of a typed array of the options, which is written to: one of another type may be shorter than it seems.
+template <typename Element, napi_typedarray_type type>
+Napi::Reference<Napi::TypedArrayOf<Element>> arrayOf(const Napi::Object& options, const char* name) {
+  const Napi::Value value = options.Get(name);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) {
+    throw Napi::TypeError::New(options.Env(), std::string(name) + " is no typed array of the right type");
+  }
+  return Napi::Persistent(value.As<Napi::TypedArrayOf<Element>>());
+}
+
 class CaptureListener : public CardListener {
  public:
   CaptureListener(std::shared_ptr<CaptureLine> line, const Napi::Object& options)
       : CardListener(line, options),
         line_(std::move(line)),
-        samples_(Napi::Persistent(options.Get("samples").As<Napi::Int16Array>())),
-        agesMs_(Napi::Persistent(options.Get("agesMs").As<Napi::Float64Array>())),
+        samples_(arrayOf<int16_t, napi_int16_array>(options, "samples")),
+        agesMs_(arrayOf<double, napi_float64_array>(options, "agesMs")),
         take_(Napi::Persistent(options.Get("take").As<Napi::Function>())) {}
 
  protected:
@@ -26,10 +36,12 @@ class CaptureListener : public CardListener {
       ring.skip(waiting - kMostWaitingFrames);
       line_->droppedFrames += waiting - kMostWaitingFrames;
     }
-    Napi::Int16Array samples = samples_.Value();
-    Napi::Float64Array agesMs = agesMs_.Value();
-    const size_t room = std::min(samples.ElementLength() / line_->frameSamples, agesMs.ElementLength());
-    while (!isClosed && room > 0) {
+    while (!isClosed) {
+      Napi::HandleScope scope(env);
+      // Each time: who takes them may have given their memory away.
+      Napi::Int16Array samples = samples_.Value();
+      Napi::Float64Array agesMs = agesMs_.Value();
+      const size_t room = std::min(samples.ElementLength() / line_->frameSamples, agesMs.ElementLength());
       uint32_t count = 0;
       int64_t atNs = 0;
       const int64_t now = nowNs();

@@ -7,6 +7,7 @@ import { test } from 'tap';
 import { AlsaMicrophone } from '../src/adapters/alsa/alsa-microphone.js';
 import { AlsaSpeaker } from '../src/adapters/alsa/alsa-speaker.js';
 import { listCards } from '../src/adapters/alsa/list-cards.js';
+import { native } from '../src/adapters/alsa/native.js';
 import { NativeMicrophone } from '../src/adapters/alsa/native-microphone.js';
 import type { AudioFrame, RateHz } from '../src/audio/frame.js';
 import type { AudioSource, CardState } from '../src/audio/ports.js';
@@ -359,6 +360,32 @@ test('cards: a process may end in the midst of playing, and ends by a signal wit
   });
   t.same(await once(listener, 'exit'), [null, 'SIGTERM']);
   await sound.replugMicrophone('door');
+});
+
+test('native capture writes into nothing but what it was given', async (t) => {
+  const watcher = new Watcher();
+  const [samples, agesMs] = [new Int16Array(640), new Float64Array(64)];
+  let frames = 0;
+  const take = (count: number) => {
+    frames += count;
+    // As a worker does that is handed the memory.
+    if (samples.byteLength > 0) structuredClone([samples, agesMs], { transfer: [samples.buffer, agesMs.buffer] });
+    watcher.happened();
+  };
+  // ALSA's own, which gives silence as fast as it is read.
+  const options = { device: 'null', rateHz, periodMs: 10 as const, samples, agesMs, take, changed: () => {} };
+  const wrong = new Int16Array(64) as unknown as Float64Array;
+  t.throws(
+    () => new native.Capture({ ...options, agesMs: wrong }),
+    { message: /agesMs/ },
+    'ages would reach beyond it',
+  );
+  const microphone = new native.Capture(options);
+  await watcher.until('it was heard', () => frames > 0);
+  const before = frames;
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(frames, before, 'memory that was given away is left alone');
+  microphone.close();
 });
 
 test('the virtual cards end at once, and what reads from them learns of it', async (t) => {

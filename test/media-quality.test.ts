@@ -182,6 +182,7 @@ test('reports that lie move nothing that they could not: shares of 300 %, packet
   ]);
   for (let i = 0; i < 2_000; i++) a.session.datagram(lie, clock.nowMs());
   const figures = a.session.figures();
+  t.ok((figures.refused['rtcp-flood'] ?? 0) >= 1_980, 'a flood of them takes no time of the ladder');
   t.ok(figures.quality.ladder.length <= 32);
   for (const step of figures.quality.ladder) t.ok(step.lossPct <= 100 && step.bitrateBps >= 6_000);
   t.ok((figures.roundTripMs ?? 0) < 60_000);

@@ -154,6 +154,7 @@ export class MediaSession implements FrameSource {
       send: (datagram) => this.#send('rtcp', datagram),
       extended: () => this.#quality.extended(),
       reported: (block, extended, nowMs) => this.#ladder.report(this.#quality.reported(block, extended, nowMs)),
+      refused: (fault) => this.refused.count(fault),
     });
     this.#quality = new SessionQuality({
       clockRateHz: () => clockRateHzOf(this.#agreement?.codec ?? 'opus'),
@@ -340,12 +341,9 @@ export class MediaSession implements FrameSource {
     const plain = this.#protection.incoming('rtcp', datagram, arrivalMs);
     if (plain === null) return;
     const parsed = parseRtcp(plain);
-    if (parsed.ok) {
-      this.#isAlive(arrivalMs + SILENT_AFTER_RTCP_MS);
-      this.#reporter.received(parsed.packets, arrivalMs);
-    } else {
-      this.refused.count(parsed.fault);
-    }
+    if (parsed.ok) this.#isAlive(arrivalMs + SILENT_AFTER_RTCP_MS);
+    if (parsed.ok) this.#reporter.received(parsed.packets, arrivalMs);
+    else this.refused.count(parsed.fault);
   }
 
   #send(kind: 'rtp' | 'rtcp', datagram: Uint8Array): void {

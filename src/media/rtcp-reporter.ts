@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../core/clock.js';
+import { RateLimit } from '../core/rate-limit.js';
 import { middleOfNtp } from '../rtp/ntp-time.js';
 import type { RemoteSource } from '../rtp/remote-source.js';
 import type { ReportBlock, RtcpPacket } from '../rtp/rtcp.js';
@@ -19,7 +20,11 @@ export interface RtcpReporterOptions {
   extended(): readonly XrBlock[];
   /** What the far end says of ours. */
   reported(block: ReportBlock | null, extended: readonly XrBlock[], arrivalMs: number): void;
+  refused(fault: 'rtcp-flood'): void;
 }
+
+/** Each makes the ladder weigh all that it could send, and a second has a few at most: more only keep this end from speech. */
+const MOST_PER_SECOND = 20;
 
 /**
  * Sends this party's reports when they are due, and takes in the other's (RFC 3550, 6; RFC 3611). A loss brings the next one
@@ -27,6 +32,7 @@ export interface RtcpReporterOptions {
  */
 export class RtcpReporter {
   readonly #options: RtcpReporterOptions;
+  readonly #limit: RateLimit;
   #timer: Timer | null = null;
   #early: Timer | null = null;
   #mayBeEarly = true;
@@ -38,6 +44,7 @@ export class RtcpReporter {
 
   constructor(options: RtcpReporterOptions) {
     this.#options = options;
+    this.#limit = new RateLimit({ most: MOST_PER_SECOND, perMs: 1_000, clock: options.clock });
   }
 
   start(): void {
@@ -65,7 +72,11 @@ export class RtcpReporter {
   }
 
   received(packets: readonly RtcpPacket[], arrivalMs: number): void {
-    const { source, sending, ssrc, reported } = this.#options;
+    const { source, sending, ssrc, reported, refused } = this.#options;
+    if (this.#limit.admit() === undefined) {
+      refused('rtcp-flood');
+      return;
+    }
     let ours: ReportBlock | null = null;
     const extended: XrBlock[] = [];
     for (const packet of packets) {
