@@ -1,6 +1,6 @@
 import { type OpusDecoders, type OpusEncoders, opusDecoders, opusEncoders } from '../src/adapters/opus/opus-engines.js';
 import type { RateHz } from '../src/audio/frame.js';
-import { Resampler } from '../src/audio/resample.js';
+import { resample } from '../src/audio/resample.js';
 import type { OpusEncoderSettings } from '../src/codec/codec.js';
 import { silentLogger } from '../src/core/logger.js';
 import { quantile } from '../src/lab/alignment.js';
@@ -109,8 +109,7 @@ async function payloadsOf(packets: readonly Int16Array[], rateHz: RateHz): Promi
 }
 
 function packetsOf(speech: Int16Array, rateHz: RateHz): Int16Array[] {
-  const samples =
-    rateHz === LAB_RATE_HZ ? speech : new Resampler({ fromHz: LAB_RATE_HZ, toHz: rateHz }).resample(speech);
+  const samples = resample(speech, { fromHz: LAB_RATE_HZ, toHz: rateHz });
   const count = rateHz / 50;
   const whole = Math.floor(samples.length / count);
   return Array.from({ length: PACKETS }, (_, i) => samples.subarray((i % whole) * count, ((i % whole) + 1) * count));

@@ -1,4 +1,5 @@
-import { humanSpeech, LAB_RATE_HZ, resample } from '../src/lab/speech.js';
+import { resample } from '../src/audio/resample.js';
+import { humanSpeech, LAB_RATE_HZ } from '../src/lab/speech.js';
 import { mean, PESQ, PESQ_CONDITIONS, rankCorrelation } from './quality/calibration.js';
 import { LISTENING_RATE_HZ } from './quality/listening.js';
 import { scoreOf } from './quality/score.js';
@@ -142,7 +143,7 @@ async function judged(
 }
 
 async function listeningSpeech(): Promise<Int16Array> {
-  return resample(await humanSpeech(), LAB_RATE_HZ, LISTENING_RATE_HZ);
+  return resample(await humanSpeech(), { fromHz: LAB_RATE_HZ, toHz: LISTENING_RATE_HZ });
 }
 
 function rounded(value: number, digits: number): number {

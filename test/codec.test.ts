@@ -6,7 +6,7 @@ import { opusDecoders, opusEncoders } from '../src/adapters/opus/opus-engines.js
 import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
 import { WasmOpusEncoder } from '../src/adapters/opus/wasm-opus-encoder.js';
 import type { RateHz } from '../src/audio/frame.js';
-import { Resampler } from '../src/audio/resample.js';
+import { Resampler, resample } from '../src/audio/resample.js';
 import { readWav } from '../src/audio/wav.js';
 import { g711Decode, g711Encode } from '../src/codec/g711.js';
 import { G711Decoder, G711Encoder } from '../src/codec/g711-codec.js';
@@ -300,6 +300,19 @@ test('resampling passes speech and stops what would alias, whatever the blocks',
     for (const toneHz of [4_700, 6_000, 7_500].filter((hz) => hz < fromHz / 2)) {
       t.ok(level(fromHz, toHz, toneHz) < -50, `${toneHz} Hz does not pass from ${fromHz} to ${toHz}`);
     }
+  }
+  for (const [fromHz, toHz] of [
+    [48_000, 16_000],
+    [22_050, 48_000],
+  ] as const) {
+    const tone = (rateHz: number, seconds: number) =>
+      Int16Array.from({ length: rateHz * seconds }, (_, i) => 10_000 * Math.sin((2 * Math.PI * 3_000 * i) / rateHz));
+    const [whole, wanted] = [resample(tone(fromHz, 1), { fromHz, toHz }), tone(toHz, 1)];
+    t.equal(whole.length, toHz);
+    const inStep = whole
+      .subarray(2_000, -2_000)
+      .every((sample, i) => Math.abs(sample - (wanted[2_000 + i] ?? 0)) < 100);
+    t.ok(inStep, `${fromHz} to ${toHz}: a whole recording stays in step`);
   }
   const loud = new Resampler({ fromHz: 8_000, toHz: 48_000 }).resample(new Int16Array(800).fill(32_767));
   t.ok(

@@ -2,10 +2,11 @@ import { test } from 'tap';
 import { rankCorrelation } from '../bench/quality/calibration.js';
 import { LISTENING_RATE_HZ } from '../bench/quality/listening.js';
 import { scoreOf } from '../bench/quality/score.js';
+import { resample } from '../src/audio/resample.js';
 import { driftOutcome, runDriftScenario } from '../src/lab/drift-scenario.js';
 import { seededRandom } from '../src/lab/impairment-relay.js';
 import { arrivalsOf, networkTraces, TRACE_PACKET_MS } from '../src/lab/network-traces.js';
-import { humanSpeech, LAB_RATE_HZ, resample } from '../src/lab/speech.js';
+import { humanSpeech, LAB_RATE_HZ } from '../src/lab/speech.js';
 
 test('traces are the same for the same seed, and plausible', async (t) => {
   const traces = networkTraces(7);
@@ -52,7 +53,10 @@ test('an hour between clocks 200 ppm apart ends with the delay that it began wit
 });
 
 test('the model of listening hears what people hear', async (t) => {
-  const speech = resample(await humanSpeech(['Front_Left.wav', 'Rear_Right.wav']), LAB_RATE_HZ, LISTENING_RATE_HZ);
+  const speech = resample(await humanSpeech(['Front_Left.wav', 'Rear_Right.wav']), {
+    fromHz: LAB_RATE_HZ,
+    toHz: LISTENING_RATE_HZ,
+  });
   const random = seededRandom(5);
   const noisy = (amplitude: number) => speech.map((sample) => sample + (random() - 0.5) * amplitude);
   const holes = (everyMs: number) => {

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import { resample } from '../audio/resample.js';
 import { DRIFT_RATE_HZ, type DriftFigures, type DriftOptions } from './drift-day.js';
 import type { ScenarioContext } from './scenario.js';
-import { humanSpeech, LAB_RATE_HZ, resample } from './speech.js';
+import { humanSpeech, LAB_RATE_HZ } from './speech.js';
 
 export interface DriftOutcome {
   readonly ok: boolean;
@@ -25,7 +26,7 @@ const MOST_GROWTH_MB = 1;
 
 /** A day of a call, by a clock of its own: once with a speaker that is 200 ppm quicker than the microphone, once slower. */
 export async function runDriftScenario({ log }: Pick<ScenarioContext, 'log'>, seconds = DAY_S): Promise<DriftOutcome> {
-  const speech = resample(await humanSpeech(), LAB_RATE_HZ, DRIFT_RATE_HZ);
+  const speech = resample(await humanSpeech(), { fromHz: LAB_RATE_HZ, toHz: DRIFT_RATE_HZ });
   log(`${seconds / 3_600} hours, with clocks ${PPM} ppm apart`);
   const [quickSpeaker, slowSpeaker] = await Promise.all(
     [PPM, -PPM].map((speakerPpm) => inThread({ speakerPpm, seconds, speech, seed: SEED })),

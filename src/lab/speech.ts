@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { resample } from '../audio/resample.js';
 import { type Recording, readWav } from '../audio/wav.js';
 import { AppError } from '../core/errors.js';
 
@@ -84,27 +85,7 @@ export function fit(speech: Int16Array, seconds: number): Int16Array {
 }
 
 function toLabRate(recording: Recording): Int16Array {
-  return resample(recording.samples, recording.rateHz, LAB_RATE_HZ);
-}
-
-/** Band-limited interpolation by a Hann-windowed sinc of 16 zero crossings a side (Smith, "Digital Audio Resampling"). */
-export function resample(samples: Int16Array, fromHz: number, toHz: number): Int16Array {
-  if (fromHz === toHz) return samples;
-  const CROSSINGS = 16;
-  const cutoff = Math.min(1, toHz / fromHz);
-  const reach = CROSSINGS / cutoff;
-  const out = new Int16Array(Math.floor((samples.length * toHz) / fromHz));
-  for (let i = 0; i < out.length; i++) {
-    const centre = (i * fromHz) / toHz;
-    let sum = 0;
-    for (let j = Math.max(0, Math.ceil(centre - reach)); j <= centre + reach && j < samples.length; j++) {
-      const x = (j - centre) * cutoff;
-      const sinc = x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x);
-      sum += (samples[j] as number) * cutoff * sinc * (0.5 + 0.5 * Math.cos((Math.PI * x) / CROSSINGS));
-    }
-    out[i] = Math.max(-32_768, Math.min(32_767, Math.round(sum)));
-  }
-  return out;
+  return resample(recording.samples, { fromHz: recording.rateHz, toHz: LAB_RATE_HZ });
 }
 
 /** Recordings one after another. */
