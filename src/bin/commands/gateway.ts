@@ -51,7 +51,7 @@ async function prepare(folder: string, options: PrepareOptions): Promise<void> {
   if (!existsSync(config))
     writeFileSync(config, stringify(initialConfig(options, pki.credentialsOf(GATEWAY_ID), port)));
   note(`the cloud's broker: mosquitto -c ${join(dir, 'mosquitto.conf')}`);
-  note(`the gateway: fill in ${config}, then node dist/src/bin/gateway.js --config ${config}`);
+  note(`the gateway: fill in ${config}, then .toolchain/bin/node dist/src/bin/gateway.js --config ${config}`);
   for (const site of sites) {
     note(`site ${site}: give its site host ${pki.caPath} and ${pki.credentialsOf(siteIdentity(site)).cert}`);
   }

@@ -10,6 +10,8 @@ const bad = (text: string) => styleText('red', text, { stream: process.stdout })
 
 const times = (count: number) => (count === 1 ? 'once' : `${count} times`);
 
+const listed = (values: readonly number[]) => values.join(', ').replace(/, (?=\d+$)/, ' and ');
+
 /** One station, for people. */
 export function statusTable(status: StationStatus): string {
   const table = new Table({
@@ -91,7 +93,7 @@ function qualityText({ quality: { mos, concealedPct, lossRuns, redRecovered, lad
   if (step === undefined) return heard;
   const { bitrateBps, fecForPct, redDistances, reason } = step;
   const fec = fecForPct > 0 ? ', FEC' : '';
-  const copies = redDistances.length > 0 ? `, copies ${redDistances.join(' and ')} back` : '';
+  const copies = redDistances.length > 0 ? `, copies ${listed(redDistances)} back` : '';
   return `${heard}\nsends ${(bitrateBps / 1000).toFixed(0)} kbit/s${fec}${copies} (${reason})`;
 }
 
