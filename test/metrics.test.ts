@@ -163,18 +163,39 @@ test('the station gives its own figures, and those of the media process while th
   t.match(alone, /^entryphone_station_mqtt_waiting_messages \d+$/m);
   t.match(alone, 'entryphone_station_door_openings_total 0\n');
   t.notMatch(alone, /^entryphone_station_flows_running/m, 'without flows nothing is said of them');
+  const good = [
+    '# HELP entryphone_media_x Of {"things"}, \\n and more',
+    '# TYPE entryphone_media_x gauge',
+    'entryphone_media_x{a="1\\\\",b_2="{\\"}\\n",} -1.5e-7',
+    'entryphone_media_x NaN',
+    'entryphone_media_x 1',
+  ];
+  const bad = [
+    '# TYPE entryphone_station_door_open gauge',
+    'entryphone_station_door_open 0',
+    'entryphone_media_x{a="1} 1',
+    'entryphone_media_x one',
+    'entryphone_media_x 1\rentryphone_station_door_open 0',
+    'entryphone_media_x-y 1',
+    '# TYPE entryphone_media_x house',
+    `entryphone_media_x{${'a="1",'.repeat(5_000)}`,
+  ];
   const media = await serveText({
     path: join(dir, 'run', 'media-metrics.sock'),
     url: '/metrics',
     contentType: 'text/plain',
-    text: async () =>
-      'entryphone_media_x 1\n# TYPE entryphone_station_door_open gauge\nentryphone_station_door_open 0\n',
+    text: async () => `${[...bad, ...good].join('\n')}\n`,
     logger: silentLogger,
   });
   const both = await read(path);
   await media.close();
   t.match(both, 'entryphone_station_media_up 1\n');
-  t.match(both, /\nentryphone_media_x 1\n$/, 'and nothing in the name of another');
+  t.same(
+    both.trimEnd().split('\n').slice(-good.length),
+    good,
+    'and nothing in the name of another, nor what nobody can read',
+  );
+  t.equal(both.match(/entryphone_media_x/g)?.length, good.length);
   const names = both.match(/(?<=^# TYPE )\S+/gm) ?? [];
   t.equal(new Set(names).size, names.length, 'each name once');
 });

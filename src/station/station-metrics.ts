@@ -165,9 +165,16 @@ export async function serveStationMetrics(options: {
   };
 }
 
-/** What a process says under its own name: an installer's flow must not be able to speak for the door. */
+/** As Prometheus reads it: one line that it can't read costs it the whole page. */
+const LINE =
+  /^(?:# HELP (\w+) .*|# TYPE (\w+) (?:counter|gauge|histogram|summary|untyped)|(\w+)(?:\{(?:\w+="(?:[^"\\]|\\[\\"n])*",?)*\})? (?:[+-]?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|Inf)|[Nn]a[Nn]))$/;
+
+/** What a process says under its own name: an installer's flow must not be able to speak for the door, nor to silence it. */
 function linesOf(text: string, prefix: string): string {
-  const isOwn = (line: string) => line.replace(/^# (?:HELP|TYPE) /, '').startsWith(prefix);
+  const isOwn = (line: string) =>
+    LINE.exec(line)
+      ?.slice(1)
+      .some((name) => name?.startsWith(prefix)) === true;
   return text
     .split('\n')
     .filter(isOwn)
