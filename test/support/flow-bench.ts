@@ -115,7 +115,7 @@ export class StationDouble {
 export class FlowBench {
   readonly dir = mkdtempSync(join(tmpdir(), 'ep-bench-'));
   readonly sent: { from: string; port: number; message: Message }[] = [];
-  readonly statuses: { id: string; status: NodeStatus }[] = [];
+  readonly statuses: { id: string; status: Partial<NodeStatus> }[] = [];
   readonly done: { id: string; error: string | null }[] = [];
   readonly #station: { now?: StationDouble } = {};
 
@@ -136,7 +136,10 @@ export class FlowBench {
       logging: { console: { level: 'off' } },
     });
     const begun = new Promise<void>((resolve) => RED.events.once('flows:started', () => resolve()));
-    RED.events.on('node-status', (told: { id: string; status: NodeStatus }) => bench.statuses.push(told));
+    RED.events.on('node-status', ({ id, status }: { id: string; status?: Partial<NodeStatus> }) => {
+      // A node that is not there any more has none.
+      if (status !== undefined) bench.statuses.push({ id, status });
+    });
     RED.hooks.add('onSend.bench', (events) => {
       for (const { source, msg } of events) bench.sent.push({ from: source.id, port: source.port, message: msg });
     });
@@ -206,7 +209,7 @@ export class FlowBench {
     return this.sent.filter((one) => one.from === id && one.port === port).map(({ message }) => message);
   }
 
-  status(id: string): NodeStatus | undefined {
+  status(id: string): Partial<NodeStatus> | undefined {
     return this.statuses.findLast((one) => one.id === id)?.status;
   }
 
