@@ -188,12 +188,13 @@ test('flows take presses, light, call; the editor wants its password; edits do n
   await until(async () => (await post.status()).rev === next);
 
   const refused: string[] = [];
+  const told: { name: string; params: object }[] = [];
   const client = await connectRpc({
     path: join(post.dir, 'run', FLOWS_SOCKET),
     requests: { ...flowsRequests, ...stationRequests },
     notifications: flowsNotifications,
     timeoutMs: 5_000,
-    onNotification: () => {},
+    onNotification: (name, params) => told.push({ name, params }),
     onClose: () => {},
   });
   t.teardown(() => client.close());
@@ -205,6 +206,15 @@ test('flows take presses, light, call; the editor wants its password; edits do n
   await client.call('call.volume', { percent: 30 });
   await until(() => post.engine?.volumes.at(-1) === 30);
   t.match(await client.call('station.describe', {}), { station: 'door', leds: ['call', 'status'], call: null });
+  await client.call('health.subscribe', { on: true });
+  await until(() => told.some(({ name }) => name === 'health'));
+  t.match(told.find(({ name }) => name === 'health')?.params, {
+    media: 'up',
+    capture: 'closed',
+    broker: 'up',
+    siteBroker: 'up',
+    otherSites: null,
+  });
 
   const page = { url: '/metrics', timeoutMs: 5_000, mostBytes: 262_144 };
   const figures = await readText({ path: join(post.dir, 'run/station-metrics.sock'), ...page });

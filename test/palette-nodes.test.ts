@@ -1,5 +1,6 @@
 import { test } from 'tap';
 import { AppError } from '../src/core/errors.js';
+import type { StationHealth } from '../src/protocol/flows-api.js';
 import { FlowBench } from './support/flow-bench.js';
 import { until } from './support/site.js';
 import { QUALITY } from './support/station-doubles.js';
@@ -155,15 +156,60 @@ test('nodes as Node-RED runs them, against the station that the contract is', as
     }
   });
 
+  await t.test('what of the station goes down is told once, and once when it is up again', async (t) => {
+    const type = 'entryphone-health';
+    await bench.deploy([
+      { id: 'changes', type, tell: 'changes' },
+      { id: 'figures', type, tell: 'figures' },
+    ]);
+    await until(() => bench.status('changes')?.fill === 'green');
+    await until(() => station.of('health.subscribe').at(-1)?.on === true);
+    const well: StationHealth = {
+      media: 'up',
+      capture: 'closed',
+      playback: 'up',
+      captureXruns: 3,
+      playbackXruns: 0,
+      broker: 'up',
+      siteBroker: null,
+      otherSites: null,
+    };
+    const told = async (now: Partial<StationHealth>): Promise<string[]> => {
+      const [changes, figures] = [bench.from('changes').length, bench.from('figures').length];
+      station.notify('health', { ...well, ...now });
+      await until(() => bench.from('figures').length > figures);
+      return bench
+        .from('changes')
+        .slice(changes)
+        .map(({ topic, before, payload }) => `${topic} ${before} ${payload}`);
+    };
+    t.same(await told({ broker: 'down' }), ['broker null down'], 'what is up from the start is no news');
+    await until(() => bench.status('changes')?.text === 'broker away');
+    t.same(await told({ broker: 'down' }), []);
+    t.same(await told({}), ['broker down up']);
+    t.same(await told({ media: 'down', capture: null, playback: null, captureXruns: null, playbackXruns: null }), [
+      'media up down',
+    ]);
+    t.same(await told({}), ['media down up'], 'cards are as they were');
+    t.same(await told({ capture: 'up' }), ['capture closed up']);
+    t.same(await told({ capture: 'down', playback: 'down' }), ['capture up down', 'playback up down']);
+    await until(() => bench.status('changes')?.text === 'microphone down, speaker down');
+    t.match(bench.from('figures').at(-1), { topic: 'health', payload: { capture: 'down', captureXruns: 3 } });
+    await told({});
+    await until(() => bench.status('changes')?.text === 'all is well');
+  });
+
   await t.test('without a station: an error at each message, and the nodes close', async (t) => {
     await bench.deploy([
       { id: 'lost', type: 'entryphone-dtmf', station: 'nowhere', digits: '1', digitsType: 'str' },
       { id: 'there', type: 'entryphone-dtmf', digits: '1', digitsType: 'str' },
+      { id: 'health', type: 'entryphone-health', tell: 'changes' },
     ]);
     t.equal(await bench.input('lost', {}), 'no station is chosen');
     await until(() => bench.status('there')?.fill === 'green');
     await bench.stationGoes();
     await until(() => bench.status('there')?.text === 'the station is away');
     t.match(await bench.input('there', {}), 'the station does not answer');
+    t.match(bench.from('health'), [{ topic: 'station', payload: 'down', before: 'up' }]);
   });
 });

@@ -15,8 +15,7 @@ test('each flow that ships does what it says', async (t) => {
   const press = (button: string) => station.notify('button.pressed', { button, pressId: randomUUID(), kind: 'press' });
   /** What the station was asked to do, in order; asks them anew from here on. */
   const asked = async (count: number): Promise<string[]> => {
-    const deeds = () =>
-      station.asked.filter(({ name }) => name !== 'button.watch' && name !== 'level.subscribe' && name !== 'led.set');
+    const deeds = () => station.asked.filter(({ name }) => !/^(button\.watch|led\.set|.*\.subscribe)$/.test(name));
     await until(() => deeds().length >= count);
     const told = deeds().map(({ name, params }) => (name === 'call.place' ? `${name} ${params.target}` : name));
     station.asked.length = 0;

@@ -35,6 +35,7 @@ export function joinStation(
   const leave = connection.listen({
     ...listener,
     state: (state) => {
+      listener.state?.(state);
       if (state === 'connected') status.set(listener.idle ?? { fill: 'green', shape: 'ring', text: '' });
       else
         status.set({ fill: 'red', shape: 'ring', text: RED._('@entryphone/node-red/entryphone-station:station.away') });

@@ -31,6 +31,28 @@ export const FLOWS_RESTART_FILE = 'flows-restart';
 /** Who signs in to the editor. */
 export const EDITOR_USER = 'installer';
 
+const isUp = z.enum(['up', 'down']);
+const card = z.enum(['closed', 'up', 'down']).nullable();
+const xruns = z.int().min(0).nullable();
+/** Whether what a station is made of works. */
+export const stationHealth = z.object({
+  /** The media process. */
+  media: isUp,
+  /** The cards as the media process has them: closed where nobody needs them; null while it is down. */
+  capture: card,
+  playback: card,
+  /** Since the card was opened; null while the media process is down. */
+  captureXruns: xruns,
+  playbackXruns: xruns,
+  /** The way to the site's broker. */
+  broker: isUp,
+  /** The broker itself, where this station runs it; null elsewhere. */
+  siteBroker: isUp.nullable(),
+  /** The way to other sites, on the station that runs the broker; null where none is configured. */
+  otherSites: isUp.nullable(),
+});
+export type StationHealth = z.infer<typeof stationHealth>;
+
 const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
 const name = z.string().min(1).max(64);
 const percent = z.int().min(0).max(100);
@@ -86,6 +108,8 @@ export const flowsRequests = {
   'led.set': { params: z.object({ led: name, lit: z.boolean() }), result: z.object({}) },
   /** `level` notifications for this client, at most five a second. */
   'level.subscribe': { params: z.object({ on: z.boolean() }), result: z.object({}) },
+  /** `health` notifications for this client, each 2 s. */
+  'health.subscribe': { params: z.object({ on: z.boolean() }), result: z.object({}) },
 } as const;
 
 const level = z.number().nullable();
@@ -98,6 +122,7 @@ export const flowsNotifications = {
   'call.dtmf': callDtmf,
   /** RMS of the last 100 ms, dB below full scale; null for a card that is closed or down. */
   level: z.object({ microphoneDbfs: level, speakerDbfs: level }),
+  health: stationHealth,
 } as const;
 export type ButtonPressed = z.infer<(typeof flowsNotifications)['button.pressed']>;
 export type QualityReport = z.infer<(typeof flowsNotifications)['quality.report']>;

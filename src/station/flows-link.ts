@@ -1,5 +1,5 @@
 import { type RpcPeer, type RpcServer, serveRpc } from '../adapters/sockets/rpc.js';
-import type { Clock, Timer } from '../core/clock.js';
+import type { Clock } from '../core/clock.js';
 import type { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
@@ -9,6 +9,7 @@ import {
   flowsNotifications,
   flowsRequests,
   type QualityReport,
+  type StationHealth,
 } from '../protocol/flows-api.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
 import type { CallControl } from './call-control.js';
@@ -16,6 +17,7 @@ import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
 import type { Pins } from './pins.js';
+import { RegularTelling } from './regular-telling.js';
 
 type Peer = RpcPeer<typeof flowsNotifications>;
 
@@ -23,6 +25,7 @@ interface Client {
   presses: ReadonlySet<string>;
   gestures: ReadonlySet<string>;
   wantsLevels: boolean;
+  wantsHealth: boolean;
   /** Has been told of the call as it is, and follows it from there. */
   wantsCalls: boolean;
   /** Has said a heartbeat: a config node. */
@@ -51,6 +54,7 @@ export interface FlowsLinkOptions {
   readonly door: DoorControl;
   readonly engine: EngineClient;
   readonly leds: Pins['leds'];
+  readonly health: () => Promise<StationHealth>;
   /** Given to the flows process; opens its Admin API. */
   readonly adminToken: string;
   readonly listener: FlowsLinkListener;
@@ -60,6 +64,7 @@ export interface FlowsLinkOptions {
 }
 
 const LEVEL_EVERY_MS = 200;
+const HEALTH_EVERY_MS = 2_000;
 const MICROPHONE_LED = 'microphone';
 
 /** Serves what flows may do (protocol/flows-api.ts), and tells them what happens. */
@@ -68,7 +73,8 @@ export class FlowsLink {
   readonly #clients = new Map<Peer, Client>();
   #process: Peer | undefined;
   #server: RpcServer<typeof flowsNotifications> | undefined;
-  #levels: Timer | undefined;
+  readonly #levels: RegularTelling;
+  readonly #health: RegularTelling;
 
   /** @throws AppError `socket-taken`, `socket-failed` */
   static async serve(options: FlowsLinkOptions): Promise<FlowsLink> {
@@ -79,6 +85,31 @@ export class FlowsLink {
 
   private constructor(options: FlowsLinkOptions) {
     this.#options = options;
+    const { clock, engine, health } = options;
+    const wanting = (what: 'wantsLevels' | 'wantsHealth') =>
+      [...this.#clients].filter(([, client]) => client[what]).map(([peer]) => peer);
+    this.#levels = new RegularTelling({
+      clock,
+      everyMs: LEVEL_EVERY_MS,
+      isWanted: () => wanting('wantsLevels').length > 0,
+      tell: async () => {
+        const status = await engine.status();
+        const level = {
+          microphoneDbfs: status?.capture.levelDbfs ?? null,
+          speakerDbfs: status?.playback.levelDbfs ?? null,
+        };
+        for (const peer of wanting('wantsLevels')) peer.notify('level', level);
+      },
+    });
+    this.#health = new RegularTelling({
+      clock,
+      everyMs: HEALTH_EVERY_MS,
+      isWanted: () => wanting('wantsHealth').length > 0,
+      tell: async () => {
+        const now = await health();
+        for (const peer of wanting('wantsHealth')) peer.notify('health', now);
+      },
+    });
   }
 
   /** To whoever watches the button. @returns whether anybody does */
@@ -102,7 +133,8 @@ export class FlowsLink {
   }
 
   async close(): Promise<void> {
-    this.#levels?.cancel();
+    this.#levels.close();
+    this.#health.close();
     await this.#server?.close();
   }
 
@@ -169,7 +201,12 @@ export class FlowsLink {
           }),
         'level.subscribe': ({ on }, peer) => {
           this.#client(peer).wantsLevels = on;
-          this.#tellLevels();
+          this.#levels.wake();
+          return {};
+        },
+        'health.subscribe': ({ on }, peer) => {
+          this.#client(peer).wantsHealth = on;
+          this.#health.wake();
           return {};
         },
       },
@@ -178,6 +215,7 @@ export class FlowsLink {
           presses: new Set(),
           gestures: new Set(),
           wantsLevels: false,
+          wantsHealth: false,
           wantsCalls: false,
           isNode: false,
         });
@@ -203,23 +241,6 @@ export class FlowsLink {
       listener.lost();
     }
     if (wasNode && ![...this.#clients.values()].some(({ isNode }) => isNode)) listener.nodeGone();
-  }
-
-  /** Asks the media process as long as somebody wants to know, five times a second at most. */
-  #tellLevels(): void {
-    const wanting = () => [...this.#clients].filter(([, { wantsLevels }]) => wantsLevels).map(([peer]) => peer);
-    if (this.#levels !== undefined || wanting().length === 0) return;
-    const { engine, clock } = this.#options;
-    this.#levels = clock.after(LEVEL_EVERY_MS, async () => {
-      const status = await engine.status();
-      const level = {
-        microphoneDbfs: status?.capture.levelDbfs ?? null,
-        speakerDbfs: status?.playback.levelDbfs ?? null,
-      };
-      for (const peer of wanting()) peer.notify('level', level);
-      this.#levels = undefined;
-      this.#tellLevels();
-    });
   }
 }
 

@@ -7,7 +7,7 @@ import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
-import { FLOWS_SOCKET, type QualityReport } from '../protocol/flows-api.js';
+import { FLOWS_SOCKET, type QualityReport, type StationHealth } from '../protocol/flows-api.js';
 import type { CallDtmf, CallView, StationStatus } from '../protocol/station-api.js';
 import { topic } from '../protocol/topics.js';
 import type { CallControl } from './call-control.js';
@@ -29,6 +29,7 @@ export interface FlowsOptions {
   readonly door: DoorControl;
   readonly engine: EngineClient;
   readonly leds: Pins['leds'];
+  readonly health: () => Promise<StationHealth>;
   readonly link: MqttLink;
   readonly notify: Pick<Notifier, 'restart'>;
   /** Does what is configured for a button. */
@@ -136,7 +137,7 @@ export class Flows {
   }
 
   #serve(adminToken: string): Promise<FlowsLink> {
-    const { config, board, calls, digits, door, engine, leds, clock, logger } = this.#options;
+    const { config, board, calls, digits, door, engine, leds, health, clock, logger } = this.#options;
     return FlowsLink.serve({
       path: join(config.run, FLOWS_SOCKET),
       station: config.station,
@@ -146,6 +147,7 @@ export class Flows {
       door,
       engine,
       leds,
+      health,
       adminToken,
       clock,
       logger,

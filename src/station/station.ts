@@ -30,6 +30,7 @@ import { PressActions } from './press-actions.js';
 import { QualityReports } from './quality-reports.js';
 import { Signalling } from './signalling.js';
 import { SiteHost } from './site-host.js';
+import { stationHealth } from './station-health.js';
 import { serveStationMetrics } from './station-metrics.js';
 import { stationStatus } from './station-status.js';
 
@@ -193,6 +194,7 @@ export class Station {
         door: this.#door,
         engine: this.#engine,
         leds: this.#pins.leds,
+        health: () => stationHealth({ link: this.#link, engine: this.#engine, siteHost: this.#siteHost }),
         link: this.#link,
         notify,
         fallback: (button) => this.#presses.pressed(button),

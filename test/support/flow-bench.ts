@@ -106,6 +106,7 @@ export class StationDouble {
         'door.open': noting('door.open', { opened: true, reason: 'opened' }),
         'led.set': noting('led.set', {}),
         'level.subscribe': noting('level.subscribe', {}),
+        'health.subscribe': noting('health.subscribe', {}),
       },
     });
   }

@@ -9,6 +9,7 @@ import {
   flowsRequests,
   HEARTBEAT_MS,
   type QualityReport,
+  type StationHealth,
 } from '../../protocol/flows-api.js';
 import type { CallDtmf, CallView } from '../../protocol/station-api.js';
 
@@ -20,6 +21,7 @@ export interface StationListener {
   /** The button that it listens to, and what of it: presses, gestures (`long`, `double`), or both. */
   readonly button?: { readonly name: string; readonly presses: boolean; readonly gestures: boolean };
   readonly wantsLevels?: boolean;
+  readonly wantsHealth?: boolean;
   state?(state: ConnectionState): void;
   pressed?(press: ButtonPressed): void;
   call?(view: CallView): void;
@@ -27,6 +29,7 @@ export interface StationListener {
   /** The peer pressed a digit. */
   digit?(told: CallDtmf): void;
   quality?(report: QualityReport): void;
+  health?(now: StationHealth): void;
 }
 
 const TIMEOUT_MS = 8_000;
@@ -138,6 +141,8 @@ export class StationConnection {
         if (listener.wantsLevels === true) listener.level?.(params);
       } else if ('digit' in params) {
         listener.digit?.(params);
+      } else if ('media' in params) {
+        if (listener.wantsHealth === true) listener.health?.(params);
       } else if ('quality' in params) {
         listener.quality?.(params);
       } else if ('state' in params) {
@@ -168,6 +173,7 @@ export class StationConnection {
     await Promise.all([
       rpc.call('button.watch', { presses: watched('presses'), gestures: watched('gestures') }),
       rpc.call('level.subscribe', { on: listeners.some(({ wantsLevels }) => wantsLevels === true) }),
+      rpc.call('health.subscribe', { on: listeners.some(({ wantsHealth }) => wantsHealth === true) }),
     ]);
   }
 
