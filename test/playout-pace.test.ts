@@ -201,5 +201,18 @@ test('redundant copies fill holes, tell nothing of the path, and are waited for 
   );
   t.match(waiting, { late: 0, duplicate: 0 });
   t.ok(waiting.targetDelayMs >= 20 && waiting.targetDelayMs < 30, `a target of ${waiting.targetDelayMs} ms`);
+  const farCopies = whole.flatMap((one, i) => {
+    const copied = whole[i - 3];
+    if (random() < 0.1) return [];
+    return copied === undefined ? [one] : [{ ...copied, arrivalMs: one.arrivalMs, isRedundant: true }, one];
+  });
+  const far = listen(farCopies, {
+    rateHz: RATE_HZ,
+    untilMs: 20_000,
+    pulled: (playout) => {
+      playout.leastDelayMs = 60;
+    },
+  }).figures;
+  t.ok(far.expandedMs < 60, `${far.expandedMs} ms put in: a lost packet that a copy makes good later is no shortage`);
   t.ok(hasty.targetDelayMs < 10, `a target of ${hasty.targetDelayMs} ms, though copies come 20 ms later`);
 });

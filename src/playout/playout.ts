@@ -375,10 +375,11 @@ export class Playout {
     }
   }
 
-  /** How late the packet after the newest one is already; where one that is lost is made good by the next, the one after that. */
+  /** How late the packet after the newest one is already; where lost ones are made good by what comes later, the one after these. */
   #overdueMs(nowMs: number): number {
-    const packets = this.#redundancyMs() > 0 ? 2 : 1;
-    const dueTicks = this.#buffer.newestTicks + packets * (this.#packetSamples / this.#samplesPerMs) * this.#ticksPerMs;
+    const packetMs = this.#packetSamples / this.#samplesPerMs;
+    const packets = 1 + Math.floor(this.#redundancyMs() / packetMs);
+    const dueTicks = this.#buffer.newestTicks + packets * packetMs * this.#ticksPerMs;
     return nowMs - this.#mediaMs(dueTicks) - this.#delays.baseMs;
   }
 
