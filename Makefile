@@ -23,6 +23,7 @@ bench:
 screenshots:
 	@sh setup/setup.sh docs
 	@node dist/bench/editor-picture.js docs/editor.png
+	@node dist/bench/run-picture.js docs/run.png
 
 setup:
 	@sh setup/setup.sh
