@@ -1,5 +1,6 @@
 import { test } from 'tap';
 import { AppError } from '../src/core/errors.js';
+import { LOCALES, readPalette } from '../src/flows/palette-catalogue.js';
 import type { StationHealth } from '../src/protocol/flows-api.js';
 import { FlowBench } from './support/flow-bench.js';
 import { until } from './support/site.js';
@@ -10,6 +11,21 @@ const callId = 'call-0001';
 test('nodes as Node-RED runs them, against the station that the contract is', async (t) => {
   const bench = await FlowBench.start(t);
   const { station } = bench;
+
+  await t.test('the editor gets the help in its language', async (t) => {
+    for (const { type, help } of readPalette().nodes) {
+      for (const locale of LOCALES) {
+        const [, page = ''] = (await bench.pages(locale)).split(`data-help-name="${type}"`);
+        t.ok(
+          page
+            .slice(0, 1_000)
+            .replace(/<[^>]+>/g, '')
+            .includes(help[locale] ?? '?'),
+          `${type} in ${locale}`,
+        );
+      }
+    }
+  });
 
   await t.test('digits go into the call as text; what is no digit is said, and never shown', async (t) => {
     const node = { id: 'dtmf', type: 'entryphone-dtmf', digits: 'payload', digitsType: 'msg', durationMs: 120 };

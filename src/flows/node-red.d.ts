@@ -24,6 +24,7 @@ declare module 'node-red' {
       remove(hook: string): void;
     };
     readonly runtime: {
+      readonly nodes: { getNodeConfigs(options: { lang: string }): Promise<string> };
       readonly flows: { setFlows(options: { flows: object; deploymentType: 'full' }): Promise<{ rev: string }> };
     };
     readonly httpAdmin: (request: IncomingMessage, response: ServerResponse) => void;

@@ -197,6 +197,11 @@ export class FlowBench {
     await until(() => this.station.of('button.watch').length > 0);
   }
 
+  /** Forms and help of all nodes, as the editor gets them in this language. */
+  pages(lang: string): Promise<string> {
+    return RED.runtime.nodes.getNodeConfigs({ lang });
+  }
+
   /** A message comes to a node. @returns what `done` was called with: null, or the error's words */
   async input(id: string, message: Message): Promise<string | null> {
     const before = this.#doneOf(id).length;
