@@ -7,13 +7,13 @@ export interface Fates {
   readonly received: readonly boolean[];
 }
 
-/** A packet that two others have overtaken is taken for lost; jitter that reorders by more is rare. */
-const OVERTAKEN_BY = 2;
+/** A packet that four others have overtaken is taken for lost: jitter of 60 ms reorders by three of 20 ms. */
+const OVERTAKEN_BY = 4;
 /** Fates that nobody takes are forgotten beyond this many; 20 s of 20 ms packets. */
 const MOST_FATES = 1_024;
 
 /**
- * Which packets of a stream came and which did not, each told once. A packet's fate is settled when two later ones came; one
+ * Which packets of a stream came and which did not, each told once. A packet's fate is settled when four later ones came; one
  * that comes after that counts as lost, as it does for a playout that had no longer to wait.
  */
 export class ArrivalLog {
