@@ -11,7 +11,7 @@ import type { CardState } from '../src/audio/ports.js';
 import { systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { boardParts } from '../src/engine/parts.js';
-import { capturePeriodMs } from '../src/engine/sound.js';
+import { CAPTURE_PERIOD_MS } from '../src/engine/sound.js';
 import { MediaSession } from '../src/media/media-session.js';
 import type { MediaEndOptions } from './children.js';
 
@@ -60,7 +60,7 @@ session.start({
 
 if (options.role === 'sender') {
   parts
-    .microphone({ ...card, periodMs: capturePeriodMs(options.opus.packetTimeMs) })
+    .microphone({ ...card, periodMs: CAPTURE_PERIOD_MS })
     .open({ frame: (frame) => session.frame(frame), stateChanged });
 } else {
   const silence = new Int16Array(frameSamples(RATE_HZ));

@@ -10,7 +10,7 @@ import { serveEngineMetrics } from './engine-metrics.js';
 import { MachineWatch } from './machine-watch.js';
 import { boardParts, type EngineParts } from './parts.js';
 import { Sessions } from './sessions.js';
-import { capturePeriodMs, cardFault, Sound } from './sound.js';
+import { CAPTURE_PERIOD_MS, cardFault, Sound } from './sound.js';
 
 /** When the station is gone nobody may talk on unseen: what it does not ask for again within this time ends. */
 const STATION_GONE_MS = 5_000;
@@ -56,7 +56,6 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     captureDevice: config.audio.capture,
     playbackDevice: config.audio.playback,
     rateHz,
-    packetTimeMs: config.opus.packetTimeMs,
     clock,
     logger,
     listener: {
@@ -96,7 +95,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     clock,
     logger,
     complexity: config.opus.complexity,
-    capturePeriodMs: capturePeriodMs(config.opus.packetTimeMs),
+    capturePeriodMs: CAPTURE_PERIOD_MS,
     encoding: () => sessions.encoding(),
     xruns: () => sound.xruns,
     bear: (step) => {
