@@ -55,6 +55,7 @@ export class CallControl {
   readonly #onKeep: (entry: JournalEntry | null) => void;
   readonly #onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
   readonly #lines = new Map<string, Line>();
+  readonly #times: { readonly ringMs: number; readonly talkMs: number };
   #toneEnd: Timer | undefined;
 
   constructor(options: {
@@ -75,6 +76,8 @@ export class CallControl {
     this.#logger = options.logger;
     this.#onKeep = options.onKeep;
     this.#onChange = options.onChange;
+    const { ringTimeoutMs: ringMs, talkTimeoutMs: talkMs } = options.config.call;
+    this.#times = { ringMs, talkMs };
   }
 
   /** The call that lives, if one does. */
@@ -94,7 +97,7 @@ export class CallControl {
       throw new AppError('line-busy', `a call with ${current.peerName} lives`, { remedy: 'Hang it up first' });
     }
     const callId = randomUUID();
-    this.#add(placeCall({ callId, peer: target, peerName: target, ...this.#times() }));
+    this.#add(placeCall({ callId, peer: target, peerName: target, ...this.#times }));
     return callId;
   }
 
@@ -102,7 +105,7 @@ export class CallControl {
   resume(taken: TakenUp): void {
     const { callId, nextSeq, local, muted, sinceMs } = taken;
     const talkedMs = Math.max(0, this.#clock.wallMs() - sinceMs);
-    const { ringMs, talkMs } = this.#times();
+    const { ringMs, talkMs } = this.#times;
     const talkLeftMs = Math.max(0, talkMs - talkedMs);
     this.#signalling.resume(callId, nextSeq);
     this.#add(resumeCall({ ...taken, ringMs, talkMs, talkLeftMs }), { local, muted, sinceMs });
@@ -373,10 +376,8 @@ export class CallControl {
     const line = this.#current();
     if (line === undefined || !fits(line.call) || (callId !== undefined && callId !== line.call.callId)) {
       const what = callId === undefined ? 'no call' : `no call ${callId}`;
-      throw new AppError(
-        'no-call',
-        `${what} ${event.on === 'hang-up' ? 'is there to hang up' : 'rings'} at this station`,
-      );
+      const lacks = event.on === 'hang-up' ? 'is there to hang up' : 'rings';
+      throw new AppError('no-call', `${what} ${lacks} at this station`);
     }
     this.#dispatch(line, event);
     return line.call.callId;
@@ -384,11 +385,6 @@ export class CallControl {
 
   #current(): Line | undefined {
     return [...this.#lines.values()].findLast((line) => line.call.state !== 'ended');
-  }
-
-  #times(): { ringMs: number; talkMs: number } {
-    const { ringTimeoutMs, talkTimeoutMs } = this.#config.call;
-    return { ringMs: ringTimeoutMs, talkMs: talkTimeoutMs };
   }
 
   #changed(line: Line): void {
