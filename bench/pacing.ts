@@ -87,6 +87,8 @@ function configFile(plan: {
     station: { id: 'door', name: 'Door', site: 'home' },
     board: boardProfile,
     audio: { capture: plan.microphone, playback: plan.speaker },
+    // The microphone hears nothing, and that too is to come packet by packet.
+    opus: { dtx: false },
     rtp: { address: '127.0.0.1', ports: { from: plan.rtpPort, to: plan.rtpPort } },
     flows: { port: plan.flowsPort },
     mqtt: { url: 'mqtts://127.0.0.1:1', ca: 'none', cert: 'none', key: 'none' },
