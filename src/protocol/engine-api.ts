@@ -202,12 +202,12 @@ export const engineNotifications = {
   'session.silent': z.object({ sessionId, silent: z.boolean() }),
   /** Once a second of a session that is started; with the path that its packets take now. */
   'session.quality': z.object({ sessionId, path: mediaPath, quality: qualityFigures }),
+  /** Whether this machine is too slow for Opus, even for the simplest: G.711 is wished for then. Told to who connects, too. */
+  'machine.slow': z.object({ wantsG711: z.boolean() }),
   /**
    * The session's packets take another path from now on, since UDP was `unproved` within a second of the start, `silent` (nothing
    * came), `unanswered` (what we send does not arrive), `lossy` (so much is lost that nothing helps), left by the `far-end`; or since it has `returned`.
    */
-  /** Whether this machine is too slow for Opus, even for the simplest: G.711 is wished for then. Told to who connects, too. */
-  'machine.slow': z.object({ wantsG711: z.boolean() }),
   'session.path': z.object({
     sessionId,
     path: mediaPath,
