@@ -117,7 +117,7 @@ fi
 
 step='compile'
 remedy='fix the errors above'
-sources=$want-$(find src test bench tsconfig.json setup/bundle.sh -type f | sort | xargs sha256sum | sha256sum | cut -c1-32)
+sources=$want-$(find src test bench training tsconfig.json setup/bundle.sh -type f | sort | xargs sha256sum | sha256sum | cut -c1-32)
 if ! { stamp_is sources "$sources" && [ -d dist ]; }; then
   say '5/5 compile'
   rm -rf dist
