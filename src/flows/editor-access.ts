@@ -2,7 +2,7 @@ import { randomBytes, type ScryptOptions, scrypt, timingSafeEqual } from 'node:c
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { createDurably } from '../adapters/pki/durable-file.js';
+import { createDurably } from '../core/durable-file.js';
 import { AppError } from '../core/errors.js';
 import { EDITOR_USER } from '../protocol/flows-api.js';
 

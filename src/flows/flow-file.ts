@@ -1,8 +1,8 @@
 import { readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { flowNodes } from '../adapters/node-red/admin-api.js';
-import { createDurably } from '../adapters/pki/durable-file.js';
 import type { Config } from '../config/schema.js';
+import { createDurably } from '../core/durable-file.js';
 import { packageRoot } from '../core/package-root.js';
 
 export const FLOW_FILE = 'flows.json';

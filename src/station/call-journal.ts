@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
-import { writeDurably } from '../adapters/pki/durable-file.js';
 import type { Call } from '../call/call.js';
 import { type AudioDescription, parseSdp, writeSdp } from '../call/sdp.js';
+import { writeDurably } from '../core/durable-file.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import * as z from 'zod';
-import { writeDurably } from '../adapters/pki/durable-file.js';
 import type { LiveCall } from '../call/call-routing.js';
 import { ELSEWHERE } from '../call/directory.js';
+import { writeDurably } from '../core/durable-file.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { parseBody } from '../protocol/call-message.js';

@@ -3,10 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../../core/clock.js';
+import { createDurably, writeDurably } from '../../core/durable-file.js';
 import { AppError } from '../../core/errors.js';
 import { MEDIA_SUFFIX, mediaIdentity } from '../../protocol/topics.js';
 import { type Identity, makeAuthority, makeLeaf, type Subject } from './certificate.js';
-import { createDurably, writeDurably } from './durable-file.js';
 
 /** CN of the switchboard's certificate; no station may have this id. */
 export const SWITCHBOARD_ID = 'switchboard';

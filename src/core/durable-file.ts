@@ -5,15 +5,25 @@ import { dirname } from 'node:path';
 /** Ends in this while it is being written; what a power cut leaves behind is never read. */
 const PARTIAL = '.partial';
 
-/** Writes a file of mode 0600 so that after a power cut there is all of it or none: write, fsync, rename, fsync. */
-export async function writeDurably(path: string, text: string): Promise<void> {
-  await placed(path, text, rename);
+/** A file that only its owner may read. */
+const PRIVATE = 0o600;
+
+/**
+ * Writes a file so that after a power cut there is all of it or none: write, fsync, rename, fsync.
+ * @param mode 0600 where nothing else is said
+ */
+export async function writeDurably(path: string, content: string | Uint8Array, mode: number = PRIVATE): Promise<void> {
+  await placed(path, content, mode, rename);
 }
 
 /** As `writeDurably`, but never over a file that is there. @returns false where there is one */
-export async function createDurably(path: string, text: string): Promise<boolean> {
+export async function createDurably(
+  path: string,
+  content: string | Uint8Array,
+  mode: number = PRIVATE,
+): Promise<boolean> {
   try {
-    await placed(path, text, link);
+    await placed(path, content, mode, link);
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
@@ -21,14 +31,19 @@ export async function createDurably(path: string, text: string): Promise<boolean
   }
 }
 
-async function placed(path: string, text: string, place: (from: string, to: string) => Promise<void>): Promise<void> {
+async function placed(
+  path: string,
+  content: string | Uint8Array,
+  mode: number,
+  place: (from: string, to: string) => Promise<void>,
+): Promise<void> {
   const folder = dirname(path);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await mkdir(folder, { recursive: true, mode: mode === PRIVATE ? 0o700 : 0o755 });
   const partial = `${path}.${randomBytes(4).toString('hex')}${PARTIAL}`;
   try {
-    const file = await open(partial, 'wx', 0o600);
+    const file = await open(partial, 'wx', mode);
     try {
-      await file.writeFile(text);
+      await file.writeFile(content);
       await file.sync();
     } finally {
       await file.close();
