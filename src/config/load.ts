@@ -214,6 +214,7 @@ function withAbsolutePaths(config: Config, file: string): Config {
     ...(config.siteHost?.cloud === undefined
       ? {}
       : { siteHost: { ...config.siteHost, cloud: pemPaths(config.siteHost.cloud, absolute) } }),
+    inference: { ...config.inference, models: absolute(config.inference.models) },
     state: absolute(config.state),
     run: absolute(config.run),
   };

@@ -1,4 +1,6 @@
+import { join } from 'node:path';
 import * as z from 'zod';
+import { packageRoot } from '../core/package-root.js';
 
 /**
  * One station's configuration, in YAML. Keys carry their units. Every key has a default but for who the station is, what
@@ -203,6 +205,29 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('Node-RED: what presses, calls and the door do, as its flows say'),
+  taps: z
+    .strictObject({
+      flows: z
+        .boolean()
+        .default(false)
+        .describe('whether flows may hear the microphone and the speaker, to listen or to record'),
+    })
+    .prefault({})
+    .describe('who on this machine may hear sound itself; each opening is told to the broker'),
+  inference: z
+    .strictObject({
+      enabled: z
+        .boolean()
+        .default(false)
+        .describe('whether the inference process may hear the microphone, while flows ask it to'),
+      models: z
+        .string()
+        .min(1)
+        .default(join(packageRoot, 'models'))
+        .describe("folder of models with their cards; Entryphone's own, unless told otherwise"),
+    })
+    .prefault({})
+    .describe('what the station hears by itself: voices, sounds, keywords'),
   mqtt: z.strictObject({
     url: z.url({ protocol: /^mqtts?$/ }).describe('mqtts://host:port of the site broker'),
     ca: z.string().min(1),

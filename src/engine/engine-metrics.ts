@@ -92,6 +92,22 @@ const FIGURES: Figures<Status> = {
         Object.entries(refused).map(([fault, count]) => [count, { call_id: sessionId, class: fault }] as const),
       ),
   },
+  tap_sent_frames_total: {
+    kind: 'counter',
+    help: 'Frames of 10 ms that left by each tap',
+    labels: ['tap', 'source'],
+    of: ({ engine }) =>
+      engine.taps.map(({ tapId, source, sentFrames }) => [sentFrames, { tap: tapId, source }] as const),
+  },
+  tap_dropped_frames_total: {
+    kind: 'counter',
+    help: 'Frames of 10 ms that did not leave by a tap, by cause',
+    labels: ['tap', 'class'],
+    of: ({ engine }) =>
+      engine.taps.flatMap(({ tapId, dropped }) =>
+        Object.entries(dropped).map(([cause, frames]) => [frames, { tap: tapId, class: cause }] as const),
+      ),
+  },
   card_up: {
     kind: 'gauge',
     help: '1 while a sound card works, 0 while it is closed or down',

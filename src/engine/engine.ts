@@ -11,6 +11,7 @@ import { MachineWatch } from './machine-watch.js';
 import { boardParts, type EngineParts } from './parts.js';
 import { Sessions } from './sessions.js';
 import { CAPTURE_PERIOD_MS, cardFault, Sound } from './sound.js';
+import { Taps } from './taps.js';
 
 /** When the station is gone nobody may talk on unseen: what it does not ask for again within this time ends. */
 const STATION_GONE_MS = 5_000;
@@ -38,6 +39,7 @@ export interface Engine {
  *   microphone ──▶ Sound ──▶ Sessions ──▶ UDP
  *   speaker ◀── mixer ◀──────── ┘ ◀────── UDP
  *                 ▲ tones
+ *   both ──▶ Taps ──▶ ports of this machine
  *   station ◀─▶ media.sock
  * ```
  * @throws AppError `opus-missing`, `socket-taken`, `socket-failed`
@@ -59,7 +61,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     clock,
     logger,
     listener: {
-      frame: (frame) => sessions.frame(frame),
+      frame: (frame) => {
+        sessions.frame(frame);
+        taps.frame('microphone', frame.samples, frame.capturedAtMs);
+      },
+      played: (samples, atMs) => taps.frame('speaker', samples, atMs),
       captureChanged: (open) => server?.notify('capture.changed', { open }),
       cardChanged: (card, state) => {
         const fault = cardFault(state);
@@ -74,6 +80,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     },
   });
 
+  const wantMicrophone = (): void => sound.capture(sessions.wantMicrophone || taps.wantMicrophone);
+  const taps: Taps = new Taps({ rateHz, changed: wantMicrophone });
   const sessions: Sessions = new Sessions({
     config,
     rateHz,
@@ -87,7 +95,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       digit: (sessionId, digit, durationMs) => server?.notify('session.dtmf', { sessionId, digit, durationMs }),
       moved: (sessionId, path, reason) => server?.notify('session.path', { sessionId, path, reason }),
       quality: (sessionId, path, quality) => server?.notify('session.quality', { sessionId, path, quality }),
-      changed: () => sound.capture(sessions.wantMicrophone),
+      changed: wantMicrophone,
     },
   });
 
@@ -112,11 +120,12 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     station = to;
     sound.stopTone();
     sessions.abandon();
+    taps.abandon();
     stationGone?.cancel();
     if (isClosing) return;
     stationGone = clock.after(STATION_GONE_MS, async () => {
-      const closed = await sessions.closeAbandoned();
-      if (closed > 0) logger.warn({ sessions: closed }, 'the station is gone; its sessions were closed');
+      const closed = { taps: taps.closeAbandoned(), sessions: await sessions.closeAbandoned() };
+      if (closed.taps + closed.sessions > 0) logger.warn(closed, 'the station is gone; what it had open was closed');
     });
   };
 
@@ -130,6 +139,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     ...sound.status(),
     codec: { encoder: parts.encoderName, decoder: parts.decoderName, rateHz },
     sessions: sessions.figures(),
+    taps: taps.figures(),
     refused: refused.all() as Record<string, number>,
     memoryRssBytes: process.memoryUsage.rss(),
   });
@@ -172,6 +182,14 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         sound.mixer.setVolume(percent);
         return {};
       },
+      'tap.open': (order, peer) => {
+        ordered(peer);
+        return taps.open(order);
+      },
+      'tap.close': ({ tapId }, peer) => {
+        ordered(peer);
+        return taps.close(tapId);
+      },
       'mqtt.identity': (identity) => {
         sessions.identify(identity);
         return {};
@@ -199,7 +217,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     close: async () => {
       isClosing = true;
       machine.close();
-      await sessions.end();
+      await Promise.all([sessions.end(), taps.end()]);
       sound.close();
       await Promise.all([server.close(), metrics.close()]);
       stationGone?.cancel();

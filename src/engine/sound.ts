@@ -18,6 +18,8 @@ export const CAPTURE_PERIOD_MS: PeriodMs = 10;
 export interface SoundListener {
   /** 10 ms of the microphone. */
   frame(frame: AudioFrame): void;
+  /** 10 ms that the speaker plays, valid until this returns; monotonic. */
+  played(samples: Int16Array, atMs: number): void;
   captureChanged(isOpen: boolean): void;
   cardChanged(card: 'capture' | 'playback', state: CardState): void;
   /** The card hangs; only the end of this process frees it. */
@@ -148,8 +150,10 @@ export class Sound {
 
   #pull(): Int16Array {
     try {
-      const frame = this.mixer.pull(this.#options.clock.nowMs());
+      const nowMs = this.#options.clock.nowMs();
+      const frame = this.mixer.pull(nowMs);
       this.#playbackLevel.frame(frame);
+      this.#options.listener.played(frame, nowMs);
       return frame;
     } catch (error) {
       // The speaker's thread must get a frame whatever happens; said once, since it would come 100 times a second.

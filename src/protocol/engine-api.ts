@@ -5,7 +5,7 @@ import { qualityFigures } from './quality.js';
 /**
  * The media process's control socket: JSON-RPC 2.0 over a Unix socket, one client (the station). Requests and their
  * results, then notifications. Media knows sessions, nothing of calls. Nobody may talk on unseen: when the client leaves, or
- * another gives an order (anything but `engine.status`), a session that is not opened or started again within 5 s is closed. A
+ * another gives an order (anything but `engine.status`), a session or tap that is not opened or started again within 5 s is closed. A
  * client that connects is told `capture.changed` as it is.
  */
 const sessionId = z.string().regex(/^[a-z0-9-]{8,64}$/);
@@ -99,6 +99,22 @@ export const tonePlay = { params: z.object({ tone: z.enum(['bell', 'ringback', '
 /** How loud far ends are played from now on: 100 as they come, 0 silence. Tones are not changed. */
 export const playbackVolume = { params: z.object({ percent: z.int().min(0).max(100) }), result: z.object({}) };
 export const toneStop = { params: z.object({}), result: z.object({}) };
+
+/** Of what taps carry. */
+export const TAP_RATE_HZ = 16_000 as const;
+const tapId = z.string().regex(/^[a-z0-9-]{1,64}$/);
+export const tapSource = z.enum(['microphone', 'speaker']);
+export type TapSource = z.infer<typeof tapSource>;
+/**
+ * Sends what the microphone hears, or the speaker plays, to a port of this machine, as RTP (rtp/l16.ts). It opens the microphone as a
+ * session does. At most 4; what does not leave at once is dropped and counted. Idempotent; another media process has another SSRC.
+ */
+export const tapOpen = {
+  params: z.object({ tapId, source: tapSource, remote: z.object({ address: z.enum(['127.0.0.1', '::1']), port }) }),
+  result: z.object({ ssrc: z.int().min(0).max(0xffff_ffff), rateHz: z.literal(TAP_RATE_HZ) }),
+};
+export const tapClose = { params: z.object({ tapId }), result: z.lazy(() => tapFigures) };
+
 const pem = z.string().min(1).max(65_536);
 /**
  * Who the media process is to the broker: PEM texts of the site's authority, of the certificate `{station}--media` and of its key. From
@@ -151,6 +167,19 @@ export const sessionFigures = z.object({
 });
 export type SessionFigures = z.infer<typeof sessionFigures>;
 
+export const tapFigures = z.object({
+  tapId,
+  source: tapSource,
+  remote: transportSchema,
+  ssrc: count,
+  /** Frames of 10 ms, and their samples' bytes. */
+  sentFrames: count,
+  sentBytes: count,
+  /** Frames that did not leave, by cause: `nobody-there`, `queue-full`, `send-…`. */
+  dropped: z.record(z.string(), count),
+});
+export type TapFigures = z.infer<typeof tapFigures>;
+
 export const cardStatus = z.object({
   device: z.string(),
   state: z.enum(['closed', 'up', 'down']),
@@ -167,6 +196,7 @@ export const engineStatusResult = z.object({
   playback: cardStatus.extend({ delayMs: z.number(), xruns: count, starvedFrames: count }),
   codec: z.object({ encoder: z.string(), decoder: z.string(), rateHz: z.int() }),
   sessions: z.array(sessionFigures),
+  taps: z.array(tapFigures),
   /** Of this socket's messages, by class of fault. */
   refused: z.record(z.string(), count),
   memoryRssBytes: count,
@@ -181,6 +211,8 @@ export const engineRequests = {
   'tone.play': tonePlay,
   'tone.stop': toneStop,
   'playback.volume': playbackVolume,
+  'tap.open': tapOpen,
+  'tap.close': tapClose,
   'mqtt.identity': mqttIdentity,
   'engine.status': engineStatus,
 } as const;

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { dtmfParams, mediaPath } from './engine-api.js';
+import { dtmfParams, mediaPath, TAP_RATE_HZ, tapSource } from './engine-api.js';
 import { qualityFigures } from './quality.js';
 import { callDtmf, callView } from './station-api.js';
 
@@ -12,7 +12,8 @@ export const FLOWS_METRICS_SOCKET = 'flows-own/flows-metrics.sock';
 
 /**
  * What flows may do: `flows.sock`, JSON-RPC 2.0 over a Unix socket of the station's. No verb here configures, updates or
- * restarts anything, and none touches the microphone or its light. Requests and results, then notifications.
+ * restarts anything, none touches the light of the microphone, and `audio.tap` alone hears it, where the station's configuration grants
+ * that. Requests and results, then notifications.
  *
  * A press is offered (`button.pressed`, kind `press`) to flows that watch its button. Who takes it acknowledges it before
  * it acts, and acts only if the acknowledgement is accepted; what nobody has acknowledged within 500 ms the station does
@@ -57,6 +58,7 @@ const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
 const name = z.string().min(1).max(64);
 const percent = z.int().min(0).max(100);
 const ofCall = z.object({ callId });
+const tapPort = z.int().min(1_024).max(65_535);
 
 /** What the process that runs the flows says of itself, when it connects and whenever that changes. */
 export const flowsReport = z.object({
@@ -106,6 +108,15 @@ export const flowsRequests = {
   'call.volume': { params: z.object({ percent }), result: z.object({ percent }) },
   'door.open': { params: z.object({}), result: z.object({ opened: z.boolean(), reason: z.string() }) },
   'led.set': { params: z.object({ led: name, lit: z.boolean() }), result: z.object({}) },
+  /**
+   * Sound for this client, at a UDP port of its own on 127.0.0.1 (adapters/udp/tap-receiver.ts), until `audio.untap` or until it leaves.
+   * `ssrc` is null while the media process is away: the sound comes when it is there; after a restart it has another SSRC.
+   */
+  'audio.tap': {
+    params: z.object({ source: tapSource, port: tapPort }),
+    result: z.object({ ssrc: z.int().min(0).nullable(), rateHz: z.literal(TAP_RATE_HZ) }),
+  },
+  'audio.untap': { params: z.object({ source: tapSource, port: tapPort }), result: z.object({}) },
   /** `level` notifications for this client, at most five a second. */
   'level.subscribe': { params: z.object({ on: z.boolean() }), result: z.object({}) },
   /** `health` notifications for this client, each 2 s. */

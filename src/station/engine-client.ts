@@ -13,10 +13,12 @@ import {
   type SessionFigures,
   type sessionOpen,
   type sessionStart,
+  type tapOpen,
 } from '../protocol/engine-api.js';
 import type { QualityReport } from '../protocol/flows-api.js';
 
 export type OpenedSession = z.output<typeof sessionOpen.result>;
+export type TapOrder = z.output<typeof tapOpen.params>;
 export type Tone = 'bell' | 'ringback' | 'busy';
 
 export interface EngineEvents {
@@ -50,6 +52,7 @@ export class EngineClient {
   readonly #waiting = new Set<() => void>();
   #rpc: RpcClient<typeof engineRequests> | undefined;
   #retry: Timer | undefined;
+  readonly #taps = new Map<string, TapOrder>();
   #tone: Tone | null = null;
   #volumePct = 100;
   #closed = false;
@@ -132,6 +135,29 @@ export class EngineClient {
     this.#sendVolume();
   }
 
+  /**
+   * Opens a tap, also on a media process that comes later.
+   * @returns its SSRC; null while the media process is not there
+   * @throws AppError `too-many-taps`, `socket-failed`
+   */
+  async openTap(order: TapOrder): Promise<number | null> {
+    this.#taps.set(order.tapId, order);
+    try {
+      return (await this.#connected().call('tap.open', order)).ssrc;
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'connection-closed') return null;
+      this.#taps.delete(order.tapId);
+      throw error;
+    }
+  }
+
+  async closeTap(tapId: string): Promise<void> {
+    this.#taps.delete(tapId);
+    await this.#rpc
+      ?.call('tap.close', { tapId })
+      .catch((error: unknown) => this.#logger.debug({ tapId, error: errorText(error) }, 'a tap was not closed'));
+  }
+
   /** @returns null while the media process is not there, or does not answer */
   async status(): Promise<EngineStatus | null> {
     try {
@@ -174,6 +200,7 @@ export class EngineClient {
     this.#sendIdentity();
     if (this.#tone !== null) this.#sendTone();
     if (this.#volumePct !== 100) this.#sendVolume();
+    for (const order of this.#taps.values()) this.#sendTap(order);
     for (const wake of [...this.#waiting]) wake();
   }
 
@@ -227,6 +254,12 @@ export class EngineClient {
     this.#rpc
       ?.call('playback.volume', { percent: this.#volumePct })
       .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'the volume was not set'));
+  }
+
+  #sendTap(order: TapOrder): void {
+    this.#rpc
+      ?.call('tap.open', order)
+      .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'a tap was not opened again'));
   }
 
   #unreachable(): AppError {

@@ -3,6 +3,7 @@ import type { Clock } from '../core/clock.js';
 import type { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { TAP_RATE_HZ } from '../protocol/engine-api.js';
 import {
   type ButtonPressed,
   type FlowsReport,
@@ -18,6 +19,7 @@ import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
 import type { Pins } from './pins.js';
 import { RegularTelling } from './regular-telling.js';
+import type { StationTaps } from './station-taps.js';
 
 type Peer = RpcPeer<typeof flowsNotifications>;
 
@@ -54,6 +56,7 @@ export interface FlowsLinkOptions {
   readonly door: DoorControl;
   readonly engine: EngineClient;
   readonly leds: Pins['leds'];
+  readonly taps: StationTaps;
   readonly health: () => Promise<StationHealth>;
   /** Given to the flows process; opens its Admin API. */
   readonly adminToken: string;
@@ -139,7 +142,7 @@ export class FlowsLink {
   }
 
   #serve(): Promise<RpcServer<typeof flowsNotifications>> {
-    const { path, station, buttons, calls, digits, door, engine, leds, adminToken, listener, logger, refused } =
+    const { path, station, buttons, calls, digits, door, engine, leds, taps, adminToken, listener, logger, refused } =
       this.#options;
     const act = <T>(what: () => T): T => {
       listener.acted();
@@ -199,6 +202,15 @@ export class FlowsLink {
             light.set(lit);
             return {};
           }),
+        'audio.tap': async ({ source, port }, peer) => {
+          this.#client(peer);
+          const ssrc = await taps.open({ owner: 'flows', holder: peer, source, port });
+          return { ssrc, rateHz: TAP_RATE_HZ };
+        },
+        'audio.untap': ({ source, port }, peer) => {
+          taps.close({ owner: 'flows', holder: peer, source, port });
+          return {};
+        },
         'level.subscribe': ({ on }, peer) => {
           this.#client(peer).wantsLevels = on;
           this.#levels.wake();
@@ -235,7 +247,8 @@ export class FlowsLink {
   #gone(peer: Peer): void {
     const wasNode = this.#clients.get(peer)?.isNode === true;
     this.#clients.delete(peer);
-    const { listener } = this.#options;
+    const { listener, taps } = this.#options;
+    taps.release(peer);
     if (peer === this.#process) {
       this.#process = undefined;
       listener.lost();

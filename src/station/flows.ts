@@ -20,6 +20,7 @@ import { type FlowsStatus, FlowsWatch } from './flows-watch.js';
 import type { Pins } from './pins.js';
 import { PressGestures } from './press-gestures.js';
 import { PressOffers } from './press-offers.js';
+import type { StationTaps } from './station-taps.js';
 
 export interface FlowsOptions {
   readonly config: Config;
@@ -29,6 +30,7 @@ export interface FlowsOptions {
   readonly door: DoorControl;
   readonly engine: EngineClient;
   readonly leds: Pins['leds'];
+  readonly taps: StationTaps;
   readonly health: () => Promise<StationHealth>;
   readonly link: MqttLink;
   readonly notify: Pick<Notifier, 'restart'>;
@@ -137,7 +139,7 @@ export class Flows {
   }
 
   #serve(adminToken: string): Promise<FlowsLink> {
-    const { config, board, calls, digits, door, engine, leds, health, clock, logger } = this.#options;
+    const { config, board, calls, digits, door, engine, leds, taps, health, clock, logger } = this.#options;
     return FlowsLink.serve({
       path: join(config.run, FLOWS_SOCKET),
       station: config.station,
@@ -147,6 +149,7 @@ export class Flows {
       door,
       engine,
       leds,
+      taps,
       health,
       adminToken,
       clock,

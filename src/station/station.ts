@@ -33,6 +33,7 @@ import { SiteHost } from './site-host.js';
 import { stationHealth } from './station-health.js';
 import { serveStationMetrics } from './station-metrics.js';
 import { stationStatus } from './station-status.js';
+import { StationTaps } from './station-taps.js';
 
 export interface StationOptions {
   readonly config: Config;
@@ -68,6 +69,7 @@ export class Station {
   readonly #digits: CallDigits;
   readonly #door: DoorControl;
   readonly #presses: PressActions;
+  readonly #taps: StationTaps;
   #flows: Flows | undefined;
   #api: LocalApi | undefined;
   #metrics: { close(): Promise<void> } | undefined;
@@ -143,6 +145,12 @@ export class Station {
       onKeep: (entry) => this.#journal.note(entry),
       onChange: (call, view, figures) => this.#callChanged(call, view, figures),
     });
+    this.#taps = new StationTaps({
+      engine: this.#engine,
+      isGranted: { flows: config.taps.flows, inference: config.inference.enabled },
+      logger,
+      note: (kind, body) => this.#note(kind, body),
+    });
     this.#digits = new CallDigits({ calls: this.#calls, engine: this.#engine });
     this.#pins = (options.openPins ?? openBoardPins)({
       board,
@@ -194,6 +202,7 @@ export class Station {
         door: this.#door,
         engine: this.#engine,
         leds: this.#pins.leds,
+        taps: this.#taps,
         health: () => stationHealth({ link: this.#link, engine: this.#engine, siteHost: this.#siteHost }),
         link: this.#link,
         notify,

@@ -11,6 +11,7 @@ import type { AppError } from '../../src/core/errors.js';
 import { silentLogger } from '../../src/core/logger.js';
 import { PALETTE_DIR } from '../../src/flows/palette-catalogue.js';
 import type { NodeStatus } from '../../src/palette/node-red.js';
+import { TAP_RATE_HZ } from '../../src/protocol/engine-api.js';
 import { flowsNotifications, flowsRequests } from '../../src/protocol/flows-api.js';
 import type { CallView } from '../../src/protocol/station-api.js';
 import { until } from './site.js';
@@ -105,6 +106,8 @@ export class StationDouble {
         },
         'door.open': noting('door.open', { opened: true, reason: 'opened' }),
         'led.set': noting('led.set', {}),
+        'audio.tap': noting('audio.tap', { ssrc: 1, rateHz: TAP_RATE_HZ }),
+        'audio.untap': noting('audio.untap', {}),
         'level.subscribe': noting('level.subscribe', {}),
         'health.subscribe': noting('health.subscribe', {}),
       },

@@ -12,6 +12,7 @@ import {
   type MqttIdentity,
   type SessionFigures,
   type sessionStart,
+  TAP_RATE_HZ,
 } from '../../src/protocol/engine-api.js';
 import type { QualityFigures } from '../../src/protocol/quality.js';
 import type { OpenPins, PinsOptions } from '../../src/station/pins.js';
@@ -27,6 +28,8 @@ export class EngineDouble {
   readonly volumes: number[] = [];
   readonly digits: string[] = [];
   readonly identities: MqttIdentity[] = [];
+  /** Taps that are open, by id, with what they hear and where it goes. */
+  readonly taps = new Map<string, string>();
   /** Sessions that are open, by id, with their port. */
   readonly open = new Map<string, number>();
   fails = false;
@@ -74,6 +77,22 @@ export class EngineDouble {
           engine.volumes.push(percent);
           return {};
         },
+        'tap.open': ({ tapId, source, remote }) => {
+          engine.taps.set(tapId, `${source} ${remote.address}:${remote.port}`);
+          return { ssrc: remote.port * 7, rateHz: TAP_RATE_HZ };
+        },
+        'tap.close': ({ tapId }) => {
+          engine.taps.delete(tapId);
+          return {
+            tapId,
+            source: 'microphone' as const,
+            remote: { address: '127.0.0.1', port: 1 },
+            ssrc: 1,
+            sentFrames: 0,
+            sentBytes: 0,
+            dropped: {},
+          };
+        },
         'tone.stop': () => {
           engine.tones.push(null);
           return {};
@@ -105,6 +124,7 @@ export class EngineDouble {
           },
           codec: { encoder: 'double', decoder: 'double', rateHz: 16_000 },
           sessions: [],
+          taps: [],
           refused: {},
           memoryRssBytes: 0,
         }),
