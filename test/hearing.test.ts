@@ -3,8 +3,8 @@ import { rankCorrelation } from '../bench/quality/calibration.js';
 import { LISTENING_RATE_HZ } from '../bench/quality/listening.js';
 import { scoreOf } from '../bench/quality/score.js';
 import { resample } from '../src/audio/resample.js';
+import { seededRandom } from '../src/core/seeded-random.js';
 import { driftOutcome, runDriftScenario } from '../src/lab/drift-scenario.js';
-import { seededRandom } from '../src/lab/impairment-relay.js';
 import { arrivalsOf, networkTraces, TRACE_PACKET_MS } from '../src/lab/network-traces.js';
 import { humanSpeech, LAB_RATE_HZ } from '../src/lab/speech.js';
 

@@ -8,8 +8,9 @@ import { DiscordOpusEncoder } from '../src/adapters/opus/discord-opus-encoder.js
 import { WasmOpusDecoder } from '../src/adapters/opus/wasm-opus-decoder.js';
 import { readWav, writeWav } from '../src/audio/wav.js';
 import { ManualClock, systemClock } from '../src/core/clock.js';
+import { seededRandom } from '../src/core/seeded-random.js';
 import { quantile, windowDelays } from '../src/lab/alignment.js';
-import { ImpairmentModel, ImpairmentRelay, seededRandom } from '../src/lab/impairment-relay.js';
+import { ImpairmentModel, ImpairmentRelay } from '../src/lab/impairment-relay.js';
 import { inOwnNetwork, networkToolsEnv } from '../src/lab/own-network.js';
 import { similarity } from '../src/lab/similarity.js';
 import { SampleTimes } from '../src/lab/sound-device.js';

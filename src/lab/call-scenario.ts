@@ -1,10 +1,10 @@
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
+import { seededRandom } from '../core/seeded-random.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import { quantile, windowDelays } from './alignment.js';
 import { type CallQuality, callQuality } from './call-quality.js';
 import { ImpairedNetwork, type Line } from './impaired-network.js';
-import { seededRandom } from './impairment-relay.js';
 import {
   attempt,
   doorWiring,

@@ -1,8 +1,8 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { AudioDecoder } from '../codec/codec.js';
+import { seededRandom } from '../core/seeded-random.js';
 import { Playout } from '../playout/playout.js';
-import { seededRandom } from './impairment-relay.js';
 
 export const DRIFT_RATE_HZ = 8_000;
 const PACKET_MS = 20;

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
+import { seededRandom } from '../core/seeded-random.js';
 
 /** What a network does to the packets of one direction. What is left out does not happen. */
 export interface Impairment {
@@ -75,17 +76,6 @@ function checkImpairment(impairment: Impairment): void {
       throw bad(`${name} is ${value}`);
     }
   }
-}
-
-/** Mulberry32 (Ettinger 2017): 0 ≤ x < 1, the same for the same seed on every machine. */
-export function seededRandom(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 export interface Endpoint {

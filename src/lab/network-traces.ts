@@ -1,4 +1,4 @@
-import { seededRandom } from './impairment-relay.js';
+import { seededRandom } from '../core/seeded-random.js';
 
 /** One 20 ms packet of a trace. Both times are on one clock that begins with the trace; no clock drifts. */
 export interface TracePacket {
