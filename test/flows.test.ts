@@ -5,7 +5,9 @@ import { flowNodes } from '../src/adapters/node-red/admin-api.js';
 import { ManualClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
+import { alertBody, MOST_CLIP_BYTES } from '../src/protocol/alert.js';
 import { type FlowsReport, PRESS_OFFER_MS } from '../src/protocol/flows-api.js';
+import { Alerts } from '../src/station/alerts.js';
 import { FIRST_BEAT_MS, FlowsWatch, HUNG_AFTER_MS } from '../src/station/flows-watch.js';
 import { DOUBLE_PRESS_MS, LONG_PRESS_MS, PressGestures } from '../src/station/press-gestures.js';
 import { PressOffers } from '../src/station/press-offers.js';
@@ -279,4 +281,42 @@ test('flows and examples that ship are wired to what is there', async (t) => {
       `${file}: every node is one that is there`,
     );
   }
+});
+
+test('alerts: checked, kept, not without bound; what comes of them is counted', async (t) => {
+  const model = { name: 'sounds', version: '1', sha256: 'a'.repeat(64) };
+  const detection = { kind: 'sound', label: 'glass', score: 0.9, atMs: 1_700_000_000_000, model } as const;
+  const clip = (bytes: number) => ({
+    contentType: 'audio/ogg; codecs=opus',
+    data: Buffer.alloc(bytes).toString('base64'),
+  });
+  const whole = { kind: 'sound', text: 'glass', detection, clip: clip(MOST_CLIP_BYTES) };
+  t.ok(alertBody.safeParse(whole).success);
+  const event = { v: 1, id: 'x'.repeat(36), seq: 1e15, at: 1.7e12, data: { ...whole, text: '\u0001'.repeat(500) } };
+  t.ok(JSON.stringify(event).length < 65_024, 'the largest fits into a message');
+  for (const bad of [
+    {},
+    { kind: 'Sound/#', text: 'glass' },
+    { kind: 'sound', text: '' },
+    { kind: 'sound', text: 'x'.repeat(501) },
+    { ...whole, clip: clip(MOST_CLIP_BYTES + 3) },
+    { ...whole, clip: { contentType: 'text/html', data: 'AAAA' } },
+    { ...whole, clip: { contentType: 'audio/ogg', data: 'no base64!' } },
+    { ...whole, detection: { ...detection, score: 2 } },
+    { ...whole, detection: { ...detection, model: { ...model, sha256: 'short' } } },
+  ]) {
+    t.notOk(alertBody.safeParse(bad).success, JSON.stringify(bad).slice(0, 80));
+  }
+  const clock = new ManualClock();
+  const kept: unknown[] = [];
+  const disk = { works: true };
+  const keep = (body: object) => (disk.works ? `id-${kept.push(body)}` : null);
+  const alerts = new Alerts({ keep, clock, logger: silentLogger });
+  for (let n = 0; n < 12; n++) t.equal(alerts.raise({ kind: 'sound', text: `${n}` }), `id-${n + 1}`);
+  t.throws(() => alerts.raise({ kind: 'sound', text: 'one more' }), { code: 'too-many-alerts' });
+  clock.advance(60_000);
+  alerts.raise({ kind: 'sound', text: 'a minute later' });
+  disk.works = false;
+  t.throws(() => alerts.raise({ kind: 'sound', text: 'no disk' }), { code: 'alert-not-kept' });
+  t.same(alerts.counted.all(), { raised: 13, 'too-many-alerts': 1, 'alert-not-kept': 1 });
 });

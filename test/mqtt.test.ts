@@ -255,6 +255,7 @@ test('events outlive the process, and reach the broker once', async (t) => {
   t.same(outbox.figures(), { waiting: 3, dropped: 0 });
   const watch = await site.connected('switchboard', EVERYTHING, { clientId: 'watch' });
   const door = site.link('door');
+  const sent: string[] = [];
   const sender = new OutboxSender({
     outbox,
     link: door.link,
@@ -262,8 +263,9 @@ test('events outlive the process, and reach the broker once', async (t) => {
     station: 'door',
     clock: systemClock,
     logger: silentLogger,
+    onSent: (kind, payloadBytes) => sent.push(`${kind} ${payloadBytes > 90}`),
   });
-  sender.add('pressed', { n: 4 });
+  const idOfFour = sender.add('pressed', { n: 4 });
   door.link.start();
   await until(() => outbox.figures().waiting === 0);
   sender.add('pressed', { n: 5 });
@@ -288,6 +290,8 @@ test('events outlive the process, and reach the broker once', async (t) => {
     events.map((event) => stationEventSchema.parse(event).data.n),
     [1, 2, 3, 4, 5],
   );
+  t.equal(events[3]?.id, idOfFour);
+  t.same(sent, Array(5).fill('pressed true'), 'told as they reach the broker');
   t.same(
     events.map((event) => event.seq),
     [1, 2, 3, 4, 5],
@@ -310,8 +314,23 @@ test('an outbox is bounded, and a damaged file is set aside', async (t) => {
     ['{"n":3}', '{"n":4}', '{"n":5}'],
   );
   t.throws(() => small.add('a/b', {}), { code: 'bad-event' });
-  t.throws(() => small.add('big', { text: 'x'.repeat(20_000) }), { code: 'bad-event' });
+  t.throws(() => small.add('big', { text: 'x'.repeat(65_100) }), { code: 'bad-event' });
   small.close();
+
+  const clips = { path: join(dir, 'clips.db'), mostEntries: 100, mostBytes: 200_000 };
+  const heavy = new Outbox(clips);
+  for (const n of [1, 2, 3, 4, 5]) t.ok(heavy.add('alert', { n, clip: 'x'.repeat(60_000) }) !== null);
+  t.same(heavy.figures(), { waiting: 3, dropped: 2 }, 'bounded in bytes as well');
+  heavy.done([3]);
+  heavy.close();
+  const reopened = new Outbox(clips);
+  for (const n of [6, 7]) reopened.add('alert', { n, clip: 'ü'.repeat(30_000) });
+  t.same(
+    reopened.next(10).map(({ body }) => JSON.parse(body).n),
+    [5, 6, 7],
+    'what was there counts, in bytes',
+  );
+  reopened.close();
 
   const whole = readFileSync(path);
   for (const damaged of [

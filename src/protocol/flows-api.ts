@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { alertBody } from './alert.js';
 import { dtmfParams, mediaPath, TAP_RATE_HZ, tapSource } from './engine-api.js';
 import { qualityFigures } from './quality.js';
 import { callDtmf, callView } from './station-api.js';
@@ -107,6 +108,8 @@ export const flowsRequests = {
   /** How loud far ends are: 100 as they are sent, 0 silence. Bell and other tones are not changed. */
   'call.volume': { params: z.object({ percent }), result: z.object({ percent }) },
   'door.open': { params: z.object({}), result: z.object({ opened: z.boolean(), reason: z.string() }) },
+  /** To the broker, from the outbox (`up/evt/alert`). At most 12 a minute: `too-many-alerts`. */
+  'alert.raise': { params: alertBody, result: z.object({ id: z.uuid() }) },
   'led.set': { params: z.object({ led: name, lit: z.boolean() }), result: z.object({}) },
   /**
    * Sound for this client, at a UDP port of its own on 127.0.0.1 (adapters/udp/tap-receiver.ts), until `audio.untap` or until it leaves.

@@ -77,6 +77,8 @@ export const stationStatusResult = z.object({
       heartbeats: z.int(),
       /** What became of presses: `acknowledged`, `unwatched`, `unacknowledged`, `late`, … */
       presses: z.record(z.string(), z.int()),
+      /** What became of alerts: `raised`, `too-many-alerts`, `alert-not-kept`. */
+      alerts: z.record(z.string(), z.int()),
     })
     .nullable(),
   refused: z.record(z.string(), z.int()),

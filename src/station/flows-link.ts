@@ -13,6 +13,7 @@ import {
   type StationHealth,
 } from '../protocol/flows-api.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
+import type { Alerts } from './alerts.js';
 import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
@@ -57,6 +58,7 @@ export interface FlowsLinkOptions {
   readonly engine: EngineClient;
   readonly leds: Pins['leds'];
   readonly taps: StationTaps;
+  readonly alerts: Alerts;
   readonly health: () => Promise<StationHealth>;
   /** Given to the flows process; opens its Admin API. */
   readonly adminToken: string;
@@ -142,8 +144,8 @@ export class FlowsLink {
   }
 
   #serve(): Promise<RpcServer<typeof flowsNotifications>> {
-    const { path, station, buttons, calls, digits, door, engine, leds, taps, adminToken, listener, logger, refused } =
-      this.#options;
+    const { path, station, buttons, calls, digits, door, engine, leds, taps, alerts } = this.#options;
+    const { adminToken, listener, logger, refused } = this.#options;
     const act = <T>(what: () => T): T => {
       listener.acted();
       return what();
@@ -195,6 +197,7 @@ export class FlowsLink {
             return { percent };
           }),
         'door.open': () => act(() => door.open()),
+        'alert.raise': (alert) => act(() => ({ id: alerts.raise(alert) })),
         'led.set': ({ led, lit }) =>
           act(() => {
             const light = led === MICROPHONE_LED || !Object.hasOwn(leds, led) ? undefined : leds[led];

@@ -10,6 +10,7 @@ import type { Logger } from '../core/logger.js';
 import { FLOWS_SOCKET, type QualityReport, type StationHealth } from '../protocol/flows-api.js';
 import type { CallDtmf, CallView, StationStatus } from '../protocol/station-api.js';
 import { topic } from '../protocol/topics.js';
+import type { Alerts } from './alerts.js';
 import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
@@ -31,6 +32,7 @@ export interface FlowsOptions {
   readonly engine: EngineClient;
   readonly leds: Pins['leds'];
   readonly taps: StationTaps;
+  readonly alerts: Alerts;
   readonly health: () => Promise<StationHealth>;
   readonly link: MqttLink;
   readonly notify: Pick<Notifier, 'restart'>;
@@ -106,7 +108,8 @@ export class Flows {
 
   get status(): NonNullable<StationStatus['flows']> {
     const presses = this.#offers.counted.all() as Record<string, number>;
-    return { ...this.#watch.status, heartbeats: this.#heartbeats, presses };
+    const alerts = this.#options.alerts.counted.all() as Record<string, number>;
+    return { ...this.#watch.status, heartbeats: this.#heartbeats, presses, alerts };
   }
 
   pressed(button: string): void {
@@ -139,7 +142,7 @@ export class Flows {
   }
 
   #serve(adminToken: string): Promise<FlowsLink> {
-    const { config, board, calls, digits, door, engine, leds, taps, health, clock, logger } = this.#options;
+    const { config, board, calls, digits, door, engine, leds, taps, alerts, health, clock, logger } = this.#options;
     return FlowsLink.serve({
       path: join(config.run, FLOWS_SOCKET),
       station: config.station,
@@ -150,6 +153,7 @@ export class Flows {
       engine,
       leds,
       taps,
+      alerts,
       health,
       adminToken,
       clock,

@@ -9,32 +9,37 @@ import { topic } from '../protocol/topics.js';
 const BATCH = 8;
 const RETRY_AFTER_MS = 5_000;
 
+export interface OutboxSenderOptions {
+  readonly outbox: Outbox;
+  readonly link: MqttLink;
+  readonly site: string;
+  readonly station: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** An event has reached the broker, with a payload of so many bytes. */
+  readonly onSent?: (kind: string, payloadBytes: number) => void;
+}
+
 /** Drains the outbox to `up/evt/{kind}` while there is a connection: in order by batches, each event until acknowledged. */
 export class OutboxSender {
-  readonly #options: { outbox: Outbox; link: MqttLink; site: string; station: string; clock: Clock; logger: Logger };
+  readonly #options: OutboxSenderOptions;
   #draining: Promise<void> | null = null;
   #retry: Timer | null = null;
   #closed = false;
   /** Something came while we were draining, perhaps after we had looked. */
   #again = false;
 
-  constructor(options: {
-    outbox: Outbox;
-    link: MqttLink;
-    site: string;
-    station: string;
-    clock: Clock;
-    logger: Logger;
-  }) {
+  constructor(options: OutboxSenderOptions) {
     this.#options = options;
     options.link.onState(() => this.#wake());
     this.#wake();
   }
 
-  /** Keeps the event on disk, and sends it when it can. @throws AppError `bad-event` */
-  add(kind: string, body: object): void {
-    this.#options.outbox.add(kind, body);
+  /** Keeps the event on disk, and sends it when it can. @returns its id; null where the disk failed @throws AppError `bad-event` */
+  add(kind: string, body: object): string | null {
+    const id = this.#options.outbox.add(kind, body);
     this.#wake();
+    return id;
   }
 
   /** Touches neither the outbox nor the link after this; close the link first, so that nothing is waited for. */
@@ -75,15 +80,17 @@ export class OutboxSender {
     }
   }
 
-  #send(entry: OutboxEntry): Promise<void> {
-    const { link, site, station } = this.#options;
+  async #send(entry: OutboxEntry): Promise<void> {
+    const { link, site, station, onSent } = this.#options;
     const data = JSON.parse(entry.body) as Record<string, unknown>;
     const event: StationEvent = { v: 1, id: entry.id, seq: entry.seq, at: entry.atMs, data };
-    return link.publish({
+    const body = JSON.stringify(event);
+    await link.publish({
       topic: topic(site, station, 'up', `evt/${entry.kind}`),
-      body: JSON.stringify(event),
+      body,
       qos: 1,
       priority: 'state',
     });
+    onSent?.(entry.kind, Buffer.byteLength(body));
   }
 }

@@ -88,6 +88,12 @@ const FIGURES: Figures<Status> = {
     labels: ['class'],
     of: ({ station }) => byClass(station.flows?.presses ?? {}),
   },
+  alerts_total: {
+    kind: 'counter',
+    help: 'What became of alerts that flows raised',
+    labels: ['class'],
+    of: ({ station }) => byClass(station.flows?.alerts ?? {}),
+  },
   flows_running: {
     kind: 'gauge',
     help: '1 while the flows run',

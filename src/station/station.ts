@@ -12,6 +12,7 @@ import { packageRoot } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { QualityReport } from '../protocol/flows-api.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
+import { Alerts } from './alerts.js';
 import { CallControl } from './call-control.js';
 import { CallDigits } from './call-digits.js';
 import { readInbox } from './call-inbox.js';
@@ -70,6 +71,7 @@ export class Station {
   readonly #door: DoorControl;
   readonly #presses: PressActions;
   readonly #taps: StationTaps;
+  readonly #alerts: Alerts;
   #flows: Flows | undefined;
   #api: LocalApi | undefined;
   #metrics: { close(): Promise<void> } | undefined;
@@ -116,6 +118,7 @@ export class Station {
       ...common,
     });
     this.#events = new OutboxSender({ outbox: this.#outbox, link: this.#link, site, station, ...common });
+    this.#alerts = new Alerts({ ...common, keep: (body) => this.#note('alert', body) });
     this.#quality = new QualityReports({ link: this.#link, site, station, ...common });
     this.#signalling = new Signalling({ link: this.#link, site, station, clock });
     this.#watch = new PeerWatch({ clock, onLost: () => this.#calls.happened({ on: 'peer-lost' }) });
@@ -203,6 +206,7 @@ export class Station {
         engine: this.#engine,
         leds: this.#pins.leds,
         taps: this.#taps,
+        alerts: this.#alerts,
         health: () => stationHealth({ link: this.#link, engine: this.#engine, siteHost: this.#siteHost }),
         link: this.#link,
         notify,
@@ -302,8 +306,8 @@ export class Station {
   }
 
   /** An event for the broker, kept on disk until it is there. */
-  #note(kind: string, body: object): void {
-    if (this.#closing === undefined) this.#events.add(kind, body);
+  #note(kind: string, body: object): string | null {
+    return this.#closing === undefined ? this.#events.add(kind, body) : null;
   }
 }
 

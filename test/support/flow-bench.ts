@@ -105,6 +105,7 @@ export class StationDouble {
           return params;
         },
         'door.open': noting('door.open', { opened: true, reason: 'opened' }),
+        'alert.raise': noting('alert.raise', { id: '00000000-0000-4000-8000-000000000001' }),
         'led.set': noting('led.set', {}),
         'audio.tap': noting('audio.tap', { ssrc: 1, rateHz: TAP_RATE_HZ }),
         'audio.untap': noting('audio.untap', {}),

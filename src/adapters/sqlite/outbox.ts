@@ -19,7 +19,10 @@ export interface OutboxEntry {
   readonly atMs: number;
 }
 
-const MOST_BODY_BYTES = 16_384;
+/** With its envelope it fits into a message of MQTT, whose body has 64 KiB at most. */
+const MOST_BODY_BYTES = 65_024;
+/** Of all that waits: clips add up, and a board's disk is a card of a few GB. */
+const MOST_BYTES = 32 * 1024 * 1024;
 const KIND = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
 
 /**
@@ -31,18 +34,22 @@ export class Outbox {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #mostEntries: number;
+  readonly #mostBytes: number;
   readonly #rate: RateLimit;
   #waiting: number;
+  /** Of their bodies. */
+  #waitingBytes: number;
   #dropped = 0;
   #closed = false;
   /** Where a damaged file went to; null where there was none. */
   readonly setAside: string | null;
 
   /** @throws AppError `outbox-unusable` where the folder can't be written */
-  constructor(options: { path: string; mostEntries: number; clock?: Clock; logger?: Logger }) {
+  constructor(options: { path: string; mostEntries: number; mostBytes?: number; clock?: Clock; logger?: Logger }) {
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger;
     this.#mostEntries = options.mostEntries;
+    this.#mostBytes = options.mostBytes ?? MOST_BYTES;
     this.#rate = new RateLimit({ most: 3, perMs: 60_000, clock: this.#clock });
     let setAside: string | null = null;
     try {
@@ -65,34 +72,37 @@ export class Outbox {
       });
     }
     this.setAside = setAside;
-    this.#waiting = Number(this.#db.prepare('SELECT count(*) AS n FROM event').get()?.n ?? 0);
+    const found = this.#db.prepare('SELECT count(*) AS n, sum(length(CAST(body AS BLOB))) AS size FROM event').get();
+    this.#waiting = Number(found?.n ?? 0);
+    this.#waitingBytes = Number(found?.size ?? 0);
   }
 
   /**
    * Keeps an event; on disk when this returns. A disk that fails costs the event, counted as dropped, never the caller.
    * @param kind as in the topic `up/evt/{kind}`
-   * @param body JSON of at most 16 KiB
+   * @param body JSON of at most 63.5 KiB
+   * @returns the event's id; null where the disk failed
    * @throws AppError `bad-event` for a kind or a body that no topic could carry
    */
-  add(kind: string, body: object): void {
+  add(kind: string, body: object): string | null {
     const text = JSON.stringify(body);
-    if (!KIND.test(kind) || Buffer.byteLength(text) > MOST_BODY_BYTES) {
-      throw new AppError('bad-event', `Not an event: kind "${kind.slice(0, 64)}", ${Buffer.byteLength(text)} bytes`);
+    const sizeBytes = Buffer.byteLength(text);
+    if (!KIND.test(kind) || sizeBytes > MOST_BODY_BYTES) {
+      throw new AppError('bad-event', `Not an event: kind "${kind.slice(0, 64)}", ${sizeBytes} bytes`);
     }
+    const id = randomUUID();
     try {
       this.#db
         .prepare('INSERT INTO event (id, kind, body, at_ms) VALUES (?, ?, ?, ?)')
-        .run(randomUUID(), kind, text, Math.round(this.#clock.wallMs()));
+        .run(id, kind, text, Math.round(this.#clock.wallMs()));
       this.#waiting += 1;
-      if (this.#waiting <= this.#mostEntries) return;
-      const gone = this.#db
-        .prepare('DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT ?)')
-        .run(this.#waiting - this.#mostEntries);
-      this.#waiting -= Number(gone.changes);
-      this.#dropped += Number(gone.changes);
+      this.#waitingBytes += sizeBytes;
+      this.#makeRoom();
+      return id;
     } catch (error) {
       this.#dropped += 1;
       this.#failed(error);
+      return null;
     }
   }
 
@@ -116,8 +126,7 @@ export class Outbox {
   /** Removes what was acknowledged. */
   done(seqs: readonly number[]): void {
     try {
-      const remove = this.#db.prepare('DELETE FROM event WHERE seq = ?');
-      for (const seq of seqs) this.#waiting -= Number(remove.run(seq).changes);
+      this.#remove(seqs);
     } catch (error) {
       this.#failed(error);
     }
@@ -131,6 +140,33 @@ export class Outbox {
     if (this.#closed) return;
     this.#closed = true;
     this.#db.close();
+  }
+
+  /** The oldest go until the rest is within both bounds. */
+  #makeRoom(): void {
+    const tooMany = this.#waiting - this.#mostEntries;
+    if (tooMany > 0) {
+      const oldest = this.#db.prepare('SELECT seq FROM event ORDER BY seq LIMIT ?').all(tooMany);
+      this.#dropped += this.#remove(oldest.map(({ seq }) => Number(seq)));
+    }
+    while (this.#waitingBytes > this.#mostBytes && this.#waiting > 1) {
+      const oldest = this.#db.prepare('SELECT seq FROM event ORDER BY seq LIMIT 1').all();
+      this.#dropped += this.#remove(oldest.map(({ seq }) => Number(seq)));
+    }
+  }
+
+  /** @returns how many there were */
+  #remove(seqs: readonly number[]): number {
+    const remove = this.#db.prepare('DELETE FROM event WHERE seq = ? RETURNING length(CAST(body AS BLOB)) AS size');
+    let count = 0;
+    for (const seq of seqs) {
+      const gone = remove.get(seq);
+      if (gone === undefined) continue;
+      count += 1;
+      this.#waiting -= 1;
+      this.#waitingBytes -= Number(gone.size);
+    }
+    return count;
   }
 
   #failed(error: unknown): void {
