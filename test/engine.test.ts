@@ -135,3 +135,109 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   const second = await started(dir, 'door', clock, 42_000);
   await second.engine.close();
 });
+
+test('the loop of speaker and microphone is measured, and gives way to whoever needs the cards', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-engine-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const clock = new ManualClock();
+  const door = await started(dir, 'door', clock, 42_600);
+  t.teardown(() => door.engine.close());
+  const how = { signalDbfs: -20, leastLevelDb: -40 };
+  const size = frameSamples(RATE_HZ);
+  /** 10 ms at a time: what the speaker plays the microphone hears `delayFrames` later, a tenth of it. */
+  const passes = async (measuring: Promise<unknown>, delayFrames = 5, gain = 0.1): Promise<void> => {
+    let isOver = false;
+    measuring.then(
+      () => (isOver = true),
+      () => (isOver = true),
+    );
+    const air: Int16Array[] = Array.from({ length: delayFrames }, () => new Int16Array(size));
+    await until('the microphone is open', () => door.microphone.listener !== null);
+    for (let i = 0; i < 400 && !isOver; i++) {
+      clock.advance(10);
+      air.push(Int16Array.from(door.speaker.listener?.pull() ?? []));
+      const heard = (air.shift() ?? new Int16Array(size)).map((sample) => sample * gain + ((i * 7_919) % 13) - 6);
+      door.microphone.listener?.frame({ samples: heard, rateHz: RATE_HZ, capturedAtMs: clock.nowMs() });
+      await new Promise(setImmediate);
+    }
+  };
+  const measuring = door.station.call('loop.measure', how);
+  await passes(measuring);
+  const heard = await measuring;
+  t.match(heard, {
+    verdict: 'heard',
+    microphone: { state: 'up', isDead: false, fault: null },
+    speaker: { state: 'up', takenPct: 100, xruns: 0 },
+  });
+  t.ok(Math.abs((heard.delayMs ?? 0) - 50) <= 11, `${heard.delayMs} ms`);
+  t.ok(Math.abs((heard.levelDb ?? 0) + 20) < 1, `${heard.levelDb} dB`);
+  await until('the microphone is closed', () => door.microphone.listener === null);
+  t.same(
+    door.told.filter((line) => line.startsWith('capture.changed')),
+    ['capture.changed {"open":false}', 'capture.changed {"open":true}', 'capture.changed {"open":false}'],
+    'its light is lit meanwhile',
+  );
+
+  const deaf = door.station.call('loop.measure', how);
+  await passes(deaf, 5, 0);
+  t.match(await deaf, { verdict: 'not-heard', microphone: { isDead: false }, delayMs: null });
+
+  const mute = door.station.call('loop.measure', how);
+  await until('the microphone is open', () => door.microphone.listener !== null);
+  for (let i = 0; i < 12; i++) clock.advance(100);
+  t.match(await mute, { verdict: 'not-heard', microphone: { frames: 0, isDead: true }, speaker: { takenPct: 0 } });
+
+  for (const params of [
+    { signalDbfs: 0, leastLevelDb: -40 },
+    { signalDbfs: -20, leastLevelDb: 'loud' as never },
+  ]) {
+    await t.rejects(door.station.call('loop.measure', params), { code: 'bad-params' });
+  }
+  const first = door.station.call('loop.measure', how);
+  await t.rejects(door.station.call('loop.measure', how), { code: 'loop-busy' });
+  const rung = t.rejects(first, { code: 'interrupted' }, 'a bell ends it');
+  await door.station.call('tone.play', { tone: 'bell' });
+  await rung;
+  await t.rejects(door.station.call('loop.measure', how), { code: 'busy' });
+  await door.station.call('tone.stop', {});
+  const second = t.rejects(door.station.call('loop.measure', how), { code: 'interrupted' }, 'a call ends it');
+  await door.station.call('session.open', { sessionId: 'session-1' });
+  await second;
+  await t.rejects(door.station.call('loop.measure', how), { code: 'busy' });
+  await t.rejects(door.station.call('session.probe', { sessionId: 'session-1' }), { code: 'session-has-cards' });
+  await t.rejects(door.station.call('session.probe', { sessionId: 'session-9' }), { code: 'session-unknown' });
+});
+
+test('a session that probes hears itself through one that echoes; no card has a part in it', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-engine-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const clock = new ManualClock();
+  const [door, host] = [await started(dir, 'door', clock, 42_900), await started(dir, 'host', clock, 43_200)];
+  t.teardown(() => Promise.all([door.engine.close(), host.engine.close()]));
+  const probe = { sessionId: 'probe-0001' };
+  const echo = { sessionId: 'echo-0001' };
+  const from = await door.station.call('session.open', { ...probe, end: 'probe' });
+  const to = await host.station.call('session.open', { ...echo, end: 'echo' });
+  t.match(await door.station.call('session.probe', probe), { correlation: 0, roundTripMs: null });
+  await door.station.call('session.start', { ...probe, remote: to.local, ...agreement });
+  await host.station.call('session.start', { ...echo, remote: from.local, ...agreement });
+  let heard = await door.station.call('session.probe', probe);
+  for (let i = 0; i < 900 && (i < 300 || heard.roundTripMs === null); i++) {
+    clock.advance(10);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    if (i % 50 === 0) heard = await door.station.call('session.probe', probe);
+    if (i === 0) t.equal(heard.roundTripMs, null, 'not yet a whole sweep');
+  }
+  t.ok((heard.roundTripMs ?? 0) > 20 && (heard.roundTripMs ?? 999) < 800, `${heard.roundTripMs} ms`);
+  t.same([door.microphone.opened, host.microphone.opened], [0, 0]);
+  t.equal(Math.max(...(host.speaker.listener?.pull() ?? [])), 0);
+  t.equal(Math.max(...(door.speaker.listener?.pull() ?? [])), 0);
+  const { figures } = await door.station.call('session.close', probe);
+  t.ok(figures.received > 20 && figures.lost === 0, `${figures.received} received`);
+  t.ok((figures.quality.mos.listening ?? 0) > 3.5);
+  t.notOk(
+    [...door.told, ...host.told].some((line) => line.startsWith('session.')),
+    'nobody is told of it',
+  );
+  await host.station.call('session.close', echo);
+});

@@ -4,13 +4,16 @@ import type { RateHz } from '../audio/frame.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
+import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { type EngineStatus, engineNotifications, engineRequests } from '../protocol/engine-api.js';
 import { serveEngineMetrics } from './engine-metrics.js';
+import { cardFault } from './loop-cards.js';
+import { LoopMeasure } from './loop-measure.js';
 import { MachineWatch } from './machine-watch.js';
 import { boardParts, type EngineParts } from './parts.js';
 import { Sessions } from './sessions.js';
-import { CAPTURE_PERIOD_MS, cardFault, Sound } from './sound.js';
+import { CAPTURE_PERIOD_MS, Sound } from './sound.js';
 import { Taps } from './taps.js';
 
 /** When the station is gone nobody may talk on unseen: what it does not ask for again within this time ends. */
@@ -64,6 +67,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       frame: (frame) => {
         sessions.frame(frame);
         taps.frame('microphone', frame.samples, frame.capturedAtMs);
+        loop.frame(frame);
       },
       played: (samples, atMs) => taps.frame('speaker', samples, atMs),
       captureChanged: (open) => server?.notify('capture.changed', { open }),
@@ -80,7 +84,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     },
   });
 
-  const wantMicrophone = (): void => sound.capture(sessions.wantMicrophone || taps.wantMicrophone);
+  const wantMicrophone = (): void => sound.capture(sessions.wantMicrophone || taps.wantMicrophone || loop.isRunning);
   const taps: Taps = new Taps({ rateHz, changed: wantMicrophone });
   const sessions: Sessions = new Sessions({
     config,
@@ -97,6 +101,14 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       quality: (sessionId, path, quality) => server?.notify('session.quality', { sessionId, path, quality }),
       changed: wantMicrophone,
     },
+  });
+
+  const loop: LoopMeasure = new LoopMeasure({
+    rateHz,
+    clock,
+    mixer: sound.mixer,
+    cards: () => sound.cards,
+    changed: wantMicrophone,
   });
 
   const machine = new MachineWatch({
@@ -119,6 +131,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   const stationChanged = (to: typeof station): void => {
     station = to;
     sound.stopTone();
+    loop.interrupt();
     sessions.abandon();
     taps.abandon();
     stationGone?.cancel();
@@ -149,9 +162,10 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     requests: engineRequests,
     notifications: engineNotifications,
     handlers: {
-      'session.open': ({ sessionId }, peer) => {
+      'session.open': ({ sessionId, end }, peer) => {
         ordered(peer);
-        return sessions.open(sessionId);
+        if (end === 'cards') loop.interrupt();
+        return sessions.open(sessionId, end);
       },
       'session.start': async ({ sessionId, path, remote, provePath, ...agreement }, peer) => {
         ordered(peer);
@@ -167,8 +181,17 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         ordered(peer);
         return { figures: await sessions.close(sessionId) };
       },
+      'session.probe': ({ sessionId }) => sessions.probed(sessionId),
+      'loop.measure': (how, peer) => {
+        ordered(peer);
+        if (sessions.hasCards || sound.isPlayingTone) {
+          throw new AppError('busy', 'the cards are in use: somebody talks, or is rung', { remedy: 'Try again later' });
+        }
+        return loop.measure(how);
+      },
       'tone.play': ({ tone }, peer) => {
         ordered(peer);
+        loop.interrupt();
         sound.playTone(tone);
         return {};
       },
@@ -217,6 +240,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     close: async () => {
       isClosing = true;
       machine.close();
+      loop.interrupt();
       await Promise.all([sessions.end(), taps.end()]);
       sound.close();
       await Promise.all([server.close(), metrics.close()]);

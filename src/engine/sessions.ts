@@ -10,7 +10,9 @@ import { MediaSession } from '../media/media-session.js';
 import type { SessionAgreement } from '../media/session-agreement.js';
 import type { MediaPath, MqttIdentity, SessionFigures, Transport } from '../protocol/engine-api.js';
 import type { QualityFigures } from '../protocol/quality.js';
+import type { ProbeResult } from '../protocol/selftest.js';
 import type { LocalStep } from '../quality/local-ladder.js';
+import { CardlessEnd, type CardlessKind } from './cardless-end.js';
 import { MqttPaths } from './mqtt-paths.js';
 import type { EngineParts } from './parts.js';
 import { type MoveReason, PathKeeper } from './path-keeper.js';
@@ -42,10 +44,20 @@ export interface SessionsOptions {
   readonly listener: SessionsListener;
 }
 
+const UNTOLD: Omit<SessionsListener, 'changed'> = {
+  heard: () => {},
+  silent: () => {},
+  digit: () => {},
+  moved: () => {},
+  quality: () => {},
+};
+
 interface OpenSession {
   readonly media: MediaSession;
   readonly port: UdpPort;
   readonly keeper: PathKeeper;
+  /** In the place of the cards, where it has none. */
+  readonly cardless: CardlessEnd | null;
   /** Where the session was last told that the far end is, and that either path will do. */
   proved: Transport | null;
 }
@@ -95,7 +107,13 @@ export class Sessions {
 
   /** Some session sends what the microphone hears. */
   get wantMicrophone(): boolean {
-    for (const { media } of this.#open.values()) if (media.isSending) return true;
+    for (const { media, cardless } of this.#open.values()) if (cardless === null && media.isSending) return true;
+    return false;
+  }
+
+  /** Some session has the cards, or will when it is started. */
+  get hasCards(): boolean {
+    for (const { cardless } of this.#open.values()) if (cardless === null) return true;
     return false;
   }
 
@@ -103,14 +121,14 @@ export class Sessions {
    * Takes a port and an SSRC; for a session that is open already, gives what it has.
    * @throws AppError `too-many-sessions`, `port-taken`, `address-absent`, `socket-failed`
    */
-  async open(sessionId: string): Promise<SessionOffer> {
+  async open(sessionId: string, end: 'cards' | CardlessKind = 'cards'): Promise<SessionOffer> {
     this.#abandoned.delete(sessionId);
     let opening = this.#sessions.get(sessionId);
     if (opening === undefined) {
       if (this.#sessions.size >= MOST_SESSIONS) {
         throw new AppError('too-many-sessions', `${MOST_SESSIONS} sessions are open`, { remedy: 'Close one first' });
       }
-      opening = this.#make(sessionId);
+      opening = this.#make(sessionId, end === 'cards' ? null : end);
       this.#sessions.set(sessionId, opening);
       opening.then(
         (session) => this.#open.set(sessionId, session),
@@ -138,6 +156,7 @@ export class Sessions {
       session.proved = null;
     }
     media.start(agreement);
+    session.cardless?.start();
     this.#options.listener.changed();
   }
 
@@ -147,6 +166,13 @@ export class Sessions {
     media.sendDigits(digits, durationMs);
   }
 
+  /** Of a session that probes. @throws AppError `session-unknown`, `session-has-cards` */
+  async probed(sessionId: string): Promise<ProbeResult> {
+    const { cardless } = await this.#find(sessionId);
+    if (cardless !== null) return cardless.result();
+    throw new AppError('session-has-cards', `session ${sessionId} sends what the microphone hears, no test signal`);
+  }
+
   /** Says goodbye, frees the port. @throws AppError `session-unknown` */
   async close(sessionId: string): Promise<SessionFigures> {
     const session = await this.#find(sessionId);
@@ -154,6 +180,7 @@ export class Sessions {
     const figures = figuresOf(session);
     this.#open.delete(sessionId);
     this.#sessions.delete(sessionId);
+    session.cardless?.stop();
     this.#options.mixer.remove(media);
     this.#options.listener.changed();
     keeper.stop();
@@ -202,7 +229,7 @@ export class Sessions {
   }
 
   frame(frame: AudioFrame): void {
-    for (const { media } of this.#open.values()) media.frame(frame);
+    for (const { media, cardless } of this.#open.values()) if (cardless === null) media.frame(frame);
   }
 
   figures(): SessionFigures[] {
@@ -241,8 +268,10 @@ export class Sessions {
     return session;
   }
 
-  async #make(sessionId: string): Promise<OpenSession> {
-    const { config, rateHz, parts, clock, logger, mixer, listener } = this.#options;
+  async #make(sessionId: string, cardless: CardlessKind | null): Promise<OpenSession> {
+    const { config, rateHz, parts, clock, logger, mixer } = this.#options;
+    // Nobody talks in it who would want to know.
+    const listener = cardless === null ? this.#options.listener : UNTOLD;
     const encoder = await parts.encoder({ rateHz, settings: config.opus });
     const decoder = await parts.decoder({ rateHz }).catch((error) => {
       encoder.free();
@@ -294,13 +323,14 @@ export class Sessions {
           listener.moved(sessionId, path, reason);
         },
       });
-      session = { media, port, keeper, proved: null };
+      const end = cardless === null ? null : new CardlessEnd({ kind: cardless, media, rateHz, clock });
+      session = { media, port, keeper, cardless: end, proved: null };
     } catch (error) {
       media.close();
       throw error;
     }
     if (this.#local !== null) media.bear(this.#local);
-    mixer.add(media);
+    if (cardless === null) mixer.add(media);
     return session;
   }
 

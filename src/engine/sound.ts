@@ -7,6 +7,7 @@ import { LevelMeter } from '../media/level-meter.js';
 import { Mixer } from '../media/mixer.js';
 import { type ToneName, ToneSource } from '../media/tone.js';
 import type { CardStatus, EngineStatus } from '../protocol/engine-api.js';
+import { cardFault, type LoopCards } from './loop-cards.js';
 import type { EngineParts } from './parts.js';
 
 /**
@@ -116,6 +117,12 @@ export class Sound {
     this.#microphone.setPeriodMs(periodMs);
   }
 
+  /** What a measurement of the loop needs to know of the cards. */
+  get cards(): LoopCards {
+    const { xruns, starvedFrames } = this.#speaker.figures;
+    return { microphone: this.#microphone.state, speaker: this.#speaker.state, speakerXruns: xruns, starvedFrames };
+  }
+
   /** Buffers of both cards that ran over or dry, since the start. */
   get xruns(): number {
     return this.#microphone.figures.xruns + this.#speaker.figures.xruns;
@@ -125,6 +132,10 @@ export class Sound {
     this.stopTone();
     this.#tone = new ToneSource(name, this.#options.rateHz);
     this.mixer.add(this.#tone, 'as-it-is');
+  }
+
+  get isPlayingTone(): boolean {
+    return this.#tone !== null;
   }
 
   stopTone(): void {
@@ -167,11 +178,6 @@ export class Sound {
     if (this.#microphone.mustRestart) this.#options.listener.mustRestart('capture');
     else if (this.#speaker.mustRestart) this.#options.listener.mustRestart('playback');
   }
-}
-
-/** A card's fault as it crosses the control socket. */
-export function cardFault(state: CardState): { code: string; text: string } | null {
-  return state.state === 'down' ? { code: state.fault.code, text: errorText(state.fault) } : null;
 }
 
 function cardStatus(device: string, state: CardState, level: LevelMeter): CardStatus {

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { KEY_AND_SALT_BYTES, SDES_SUITES } from '../call/sdes.js';
 import { qualityFigures } from './quality.js';
+import { loopMeasurement, probeResult } from './selftest.js';
 
 /**
  * The media process's control socket: JSON-RPC 2.0 over a Unix socket, one client (the station). Requests and their
@@ -40,7 +41,14 @@ const payloadTypes = z.object({ send: payloadType, receive: payloadType });
 
 /** Takes a UDP port (RTP and RTCP on one, RFC 5761) and an SSRC, so that an offer can name them. */
 export const sessionOpen = {
-  params: z.object({ sessionId }),
+  params: z.object({
+    sessionId,
+    /**
+     * What is at our end. `cards`: microphone and speaker; `echo`: it sends back what it hears; `probe`: it sends a test signal, and
+     * listens for it (`session.probe`). Without cards nothing is told of the session: no `session.heard`, no quality.
+     */
+    end: z.enum(['cards', 'echo', 'probe']).default('cards'),
+  }),
   result: z.object({ local: transportSchema, ssrc: z.int().min(0).max(0xffff_ffff), cname: z.string().max(64) }),
 };
 /** Starts, or changes, the flow of media. Idempotent. */
@@ -93,6 +101,21 @@ export const sessionDtmf = { params: dtmfParams.extend({ sessionId }), result: z
 export const sessionClose = {
   params: z.object({ sessionId }),
   result: z.object({ figures: z.lazy(() => sessionFigures) }),
+};
+/** What a session that probes has heard of its signal in the last second. */
+export const sessionProbe = { params: z.object({ sessionId }), result: probeResult };
+/**
+ * Plays the test signal on the speaker and hears it by the microphone, which is open for it (`capture.changed`), within 3 s. Refused
+ * (`busy`) while a session with cards is open or a tone sounds; ends (`interrupted`) as soon as one is asked for.
+ */
+export const loopMeasure = {
+  params: z.object({
+    /** Level of the signal, RMS. */
+    signalDbfs: z.number().min(-60).max(-6),
+    /** What comes back less loud, against what was played, is `too-quiet`. */
+    leastLevelDb: z.number().min(-100).max(20),
+  }),
+  result: loopMeasurement,
 };
 /** Plays a tone on the speaker until `tone.stop` or another: a bell, ringback (ITU-T E.182), busy. */
 export const tonePlay = { params: z.object({ tone: z.enum(['bell', 'ringback', 'busy']) }), result: z.object({}) };
@@ -208,6 +231,8 @@ export const engineRequests = {
   'session.start': sessionStart,
   'session.dtmf': sessionDtmf,
   'session.close': sessionClose,
+  'session.probe': sessionProbe,
+  'loop.measure': loopMeasure,
   'tone.play': tonePlay,
   'tone.stop': toneStop,
   'playback.volume': playbackVolume,

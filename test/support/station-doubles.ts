@@ -15,6 +15,7 @@ import {
   TAP_RATE_HZ,
 } from '../../src/protocol/engine-api.js';
 import type { QualityFigures } from '../../src/protocol/quality.js';
+import type { LoopMeasurement } from '../../src/protocol/selftest.js';
 import type { OpenPins, PinsOptions } from '../../src/station/pins.js';
 
 type Started = z.output<typeof sessionStart.params>;
@@ -27,12 +28,18 @@ export class EngineDouble {
   readonly started: Started[] = [];
   readonly volumes: number[] = [];
   readonly digits: string[] = [];
+  /** Sessions that were opened without cards: `{id} echo`, `{id} probe`. */
+  readonly cardless: string[] = [];
   readonly identities: MqttIdentity[] = [];
   /** Taps that are open, by id, with what they hear and where it goes. */
   readonly taps = new Map<string, string>();
   /** Sessions that are open, by id, with their port. */
   readonly open = new Map<string, number>();
   fails = false;
+  /** Correlation of what a probing session hears. */
+  probes = 0.9;
+  /** What a measurement of the loop finds. */
+  loop: () => LoopMeasurement | Promise<LoopMeasurement> = () => HEARD;
   #server: RpcServer<typeof engineNotifications> | undefined;
   #capture = false;
 
@@ -48,7 +55,8 @@ export class EngineDouble {
       refused: new Counters<string>(),
       onConnect: (peer) => peer.notify('capture.changed', { open: engine.#capture }),
       handlers: {
-        'session.open': ({ sessionId }) => {
+        'session.open': ({ sessionId, end }) => {
+          if (end !== 'cards') engine.cardless.push(`${sessionId} ${end}`);
           if (engine.fails) throw new AppError('no-port', 'every port is taken');
           const port = engine.open.get(sessionId) ?? ++nextPort;
           engine.open.set(sessionId, port);
@@ -57,7 +65,7 @@ export class EngineDouble {
         'session.start': (params) => {
           if (!engine.open.has(params.sessionId)) throw new AppError('no-session', 'no such session');
           engine.started.push(params);
-          engine.#setCapture(true);
+          if (!engine.cardless.some((one) => one.startsWith(params.sessionId))) engine.#setCapture(true);
           return {};
         },
         'session.dtmf': ({ digits, durationMs }) => {
@@ -69,6 +77,12 @@ export class EngineDouble {
           if (engine.open.size === 0) engine.#setCapture(false);
           return { figures: figures(sessionId) };
         },
+        'session.probe': () => ({
+          correlation: engine.probes,
+          roundTripMs: engine.probes === 0 ? null : 120,
+          levelDb: -1,
+        }),
+        'loop.measure': () => engine.loop(),
         'tone.play': ({ tone }) => {
           engine.tones.push(tone);
           return {};
@@ -201,6 +215,19 @@ function figures(sessionId: string): SessionFigures {
     refused: {},
   };
 }
+
+export const HEARD: LoopMeasurement = {
+  verdict: 'heard',
+  correlation: 0.8,
+  levelDb: -20,
+  delayMs: 60,
+  distortionPct: 3,
+  clippedSamples: 0,
+  backgroundDbfs: -60,
+  signalDbfs: -20,
+  microphone: { state: 'up', fault: null, frames: 160, isDead: false },
+  speaker: { state: 'up', fault: null, takenPct: 100, xruns: 0, starvedFrames: 0 },
+};
 
 export const QUALITY: QualityFigures = {
   mos: { listening: 4.3, conversational: 4.2, remoteListening: null, remoteConversational: null },

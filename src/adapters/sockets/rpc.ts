@@ -43,8 +43,13 @@ export interface RpcClient<R extends RequestMap> {
   /**
    * @throws AppError as the handler threw it, or `timeout`, `connection-closed`, `unknown-method`, `bad-params`,
    * `bad-result`, `internal`
+   * @param most for what takes its time: how long it may, in the place of the connection's `timeoutMs`
    */
-  call<K extends Name<R>>(name: K, params: z.input<R[K]['params']>): Promise<z.output<R[K]['result']>>;
+  call<K extends Name<R>>(
+    name: K,
+    params: z.input<R[K]['params']>,
+    most?: { readonly timeoutMs: number },
+  ): Promise<z.output<R[K]['result']>>;
   close(): void;
 }
 
@@ -203,13 +208,14 @@ export async function connectRpc<R extends RequestMap, N extends NotificationMap
   connection.listen();
 
   return {
-    call: async (name, params) => {
+    call: async (name, params, most) => {
       const request = requests[name];
       const checked = request?.params.safeParse(params);
       if (request === undefined || checked === undefined) throw new AppError('unknown-method', `no request ${name}`);
       if (!checked.success) throw new AppError('bad-params', `${name}: ${firstFault(checked.error)}`);
       if (socket.destroyed) throw connectionClosed(name);
-      const result = await withTimeout(connection.sendRequest(name, checked.data), timeoutMs, name).catch((error) => {
+      const withinMs = most?.timeoutMs ?? timeoutMs;
+      const result = await withTimeout(connection.sendRequest(name, checked.data), withinMs, name).catch((error) => {
         throw toAppError(error, name);
       });
       const checkedResult = request.result.safeParse(result);
