@@ -1,10 +1,13 @@
-/** Fuzz targets of text that comes from outside: SDP and call messages. */
+/** Fuzz targets of text that comes from outside: SDP, call messages and manifests of releases. */
 import { negotiate } from '../../src/call/negotiate.js';
 import { offerSecurity } from '../../src/call/sdes.js';
 import { parseSdp, writeSdp } from '../../src/call/sdp.js';
+import { manifestFault } from '../../src/fleet/manifest.js';
 import { readCallMessage } from '../../src/protocol/call-message.js';
+import { readManifest, writeManifest } from '../../src/protocol/release-manifest.js';
 import { describedAt } from './descriptions.js';
 import { type FuzzTarget, promise } from './fuzz.js';
+import { sampleManifest } from './sample-manifest.js';
 
 const offer = describedAt(40_000);
 const secured = offerSecurity('required', (size) => Buffer.alloc(size, 0x5c));
@@ -118,6 +121,44 @@ export const callMessages: FuzzTarget = {
       read.value.callId === 'call-0001' && Object.getPrototypeOf(read.value) === Object.prototype,
       'it is this call',
     );
+    return 'ok';
+  },
+};
+
+export const manifests: FuzzTarget = {
+  name: "releases' manifests",
+  corpus: [
+    writeManifest(sampleManifest()),
+    writeManifest(sampleManifest({ kind: 'flows', architecture: 'any', requires: { boards: [], freeBytes: 0 } })),
+  ],
+  words: [
+    ...[
+      '../',
+      '/',
+      '"path":"../../etc/passwd",',
+      '\\u0000',
+      '"mode":"4755",',
+      '"kind":"config",',
+      '"chunks":[],',
+      '-1',
+      '1e300',
+    ],
+    ...['"__proto__":{},', '9'.repeat(30), '[[[[[[[[', '"version":"0.0.1",', '"files":[],', '"minFrom":"9.9.9",'],
+  ],
+  leastClasses: 4,
+  take: (input) => {
+    const read = readManifest(input);
+    if (!read.ok) {
+      promise(read.why.length <= 200, 'what is told of a fault is short');
+      return read.fault;
+    }
+    const { value } = read;
+    promise(manifestFault(value) === undefined, 'what passes is consistent');
+    promise(
+      value.files.every(({ path, mode }) => !path.split('/').includes('..') && !path.startsWith('/') && mode <= 0o755),
+      'no file leads out of the release or has rights of its own',
+    );
+    promise(readManifest(writeManifest(value)).ok, 'what was read can be written');
     return 'ok';
   },
 };
