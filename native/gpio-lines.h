@@ -32,6 +32,7 @@ struct line {
 	unsigned edge;            /* index into edges: bit 0 rising, bit 1 falling */
 	unsigned edges_seen;      /* counts events; an open value file that is behind it is pollable by POLLPRI */
 	struct open_file *files;
+	struct line *follows;     /* a contact that another line's relay moves */
 };
 struct chip { const char *label; int base, count; struct line *lines; };
 struct place { enum parent parent; enum attribute attribute; struct chip *chip; struct line *line; };
@@ -63,6 +64,20 @@ static void wake(struct open_file *file) {
 	file->waiter = NULL;
 }
 
+static void settle(struct line *line, bool before);
+
+/* What the line's relay moves has its level from now on. */
+static void carry(struct line *relay) {
+	for (struct chip *chip = chips; chip < chips + chip_count; chip++)
+		for (int i = 0; i < chip->count; i++) {
+			struct line *line = &chip->lines[i];
+			if (line->follows != relay) continue;
+			bool before = level_of(line);
+			line->outside = level_of(relay);
+			settle(line, before);
+		}
+}
+
 /* Tells of a level that is no longer `before`, and raises the edge that an input watches for. Edges are of the logical value. */
 static void settle(struct line *line, bool before) {
 	bool level = level_of(line);
@@ -71,6 +86,7 @@ static void settle(struct line *line, bool before) {
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	printf("level %d %d %lld\n", line->number, level, now.tv_sec * 1000000LL + now.tv_nsec / 1000);
 	fflush(stdout);
+	carry(line);
 	bool rising = level != line->active_low;
 	if (!line->exported || line->output || !(line->edge & (rising ? 1 : 2))) return;
 	line->edges_seen++;

@@ -9,6 +9,7 @@
  *
  * Lines are named by their sysfs number (BASE + offset). On stdin, what happens outside of the computer:
  *   drive N 0|1   puts a level on line N; an input sees it at once, an output once it is an input again
+ *   follow N M    a contact on line N is moved by the relay on line M, and has its level from now on; M = -1: it sticks
  *   take N        a kernel driver takes line N: exporting it is EBUSY, and there is no gpioN
  *   free N        and gives it back
  * On stdout: `ready` when mounted, then `level N V T` for each change of a line's level, whoever caused it, with T in µs of
@@ -248,6 +249,9 @@ static void *follow_stdin(void *unused) {
 		} else if (fields == 3 && strcmp(verb, "drive") == 0) {
 			line->outside = level != 0;
 			settle(line, before);
+		} else if (fields == 3 && strcmp(verb, "follow") == 0 && level != number) {
+			line->follows = level < 0 ? NULL : line_of(level);
+			if (line->follows != NULL) carry(line->follows);
 		} else if (strcmp(verb, "take") == 0 || strcmp(verb, "free") == 0) {
 			if (line->exported) write_unexport(number);
 			line->taken = *verb == 't';

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'tap';
-import { boardJsonSchema, ConfigError, configJsonSchema, loadConfig } from '../src/config/load.js';
+import { boardJsonSchema, ConfigError, configJsonSchema, loadBoard, loadConfig } from '../src/config/load.js';
 
 const root = resolve(import.meta.dirname, '../..');
 const fixtures = join(root, 'test/fixtures/config');
@@ -42,6 +42,12 @@ test('every fault is named at once, with its path', async (t) => {
     'station.name',
   ]);
   t.same(faultsOf('role-without-site-host.yaml'), ['buttons.gong', 'gpio.relay.line', 'siteHost'], 'across both files');
+  t.same(
+    faultsOf('echo-taken.yaml'),
+    ['selftest.dailyAt', 'selftest.everyHours', 'siteHost.stations.door'],
+    'the echo is called by its number alone',
+  );
+  t.throws(() => loadBoard(join(fixtures, 'board-contact-alone.yaml')), { message: /no gpio\.relay/ });
 });
 
 for (const [name, expected] of [

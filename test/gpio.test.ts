@@ -187,6 +187,34 @@ for (const safe of ['low', 'high'] as const) {
   });
 }
 
+test('a contact moves with the relay, sticks, and is missed', async (t) => {
+  const board = await boardFor(t);
+  const contactLine = 6;
+  board.follow(contactLine, relayLine);
+  const withContact = { gpio: { ...profile().gpio, contact: { line: contactLine, closed: 'low' as const } } };
+  const probe = new Probe(t, board, withContact);
+  await probe.until('ready');
+  const closed = async (): Promise<boolean | null> => {
+    probe.order({ do: 'contact' });
+    return (await probe.until('contact')).closed;
+  };
+  t.equal(await closed(), true);
+  probe.order({ do: 'pulse', pulseMs: 300 });
+  await board.reached(contactLine, 1);
+  t.equal(await closed(), false, 'the other way round than the relay, as the profile says');
+  await board.reached(contactLine, 0);
+  t.equal(await closed(), true);
+  board.follow(contactLine, null);
+  probe.order({ do: 'pulse', pulseMs: 100 });
+  await board.reached(relayLine, 1);
+  await board.reached(relayLine, 0);
+  t.equal(board.level(contactLine), 0, 'it stuck');
+  board.hold(contactLine, true); // unexported under the probe
+  probe.order({ do: 'contact' });
+  t.match(await probe.until('contact'), { closed: null, fault: 'pin-taken' });
+  await probe.ended();
+});
+
 test('a pin that another holds is waited for; the others work', async (t) => {
   const board = await boardFor(t);
   board.hold(relayLine, true);

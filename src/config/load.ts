@@ -31,6 +31,9 @@ export interface LoadedConfig {
   readonly board: Readonly<Board>;
 }
 
+/** Id of the echo extension in the directory; no station may have it while there is one. */
+export const ECHO_ID = 'echo';
+
 /** A configuration of 64 stations is 20 KiB. */
 const MOST_BYTES = 1_048_576;
 
@@ -130,13 +133,17 @@ function boardPathOf(raw: unknown, file: string): string | undefined {
 }
 
 function boardFaults(board: Board, file: string): ConfigFault[] {
-  const { buttons, relay, leds } = board.gpio;
+  const { buttons, relay, contact, leds } = board.gpio;
   const users: [path: string, line: number][] = [
     ...Object.entries(buttons).map(([name, button]): [string, number] => [`gpio.buttons.${name}`, button.line]),
     ...(relay === undefined ? [] : [['gpio.relay', relay.line] as [string, number]]),
+    ...(contact === undefined ? [] : [['gpio.contact', contact.line] as [string, number]]),
     ...Object.entries(leds).map(([name, led]): [string, number] => [`gpio.leds.${name}`, led.line]),
   ];
   const faults: ConfigFault[] = [];
+  if (contact !== undefined && relay === undefined) {
+    faults.push({ file, path: 'gpio.contact', text: 'is there, but no gpio.relay that would move it' });
+  }
   const takenBy = new Map<number, string>();
   for (const [path, line] of users) {
     const other = takenBy.get(line);
@@ -185,7 +192,16 @@ function crossFaults(config: Partial<Config>, board: Board | undefined, file: st
       faults.push({ file, path: 'siteHost.stations', text: `lacks the site host's own id, ${station.id}` });
     }
   }
+  const echo = config.siteHost?.echo;
   for (const [name, entry] of Object.entries(stations ?? {})) {
+    const taken = echo?.enabled === true ? echoNameOf(name, entry, echo.number) : undefined;
+    if (taken !== undefined) {
+      faults.push({
+        file,
+        path: `siteHost.stations.${name}`,
+        text: `"${taken}" is the echo extension; give it another number (siteHost.echo), or the station another name`,
+      });
+    }
     for (const [index, callee] of (entry.mayCall ?? []).entries()) {
       if (stations?.[callee] === undefined) {
         faults.push({
@@ -197,6 +213,21 @@ function crossFaults(config: Partial<Config>, board: Board | undefined, file: st
     }
   }
   return faults;
+}
+
+/** What of a station would be called in the place of the echo extension, or the other way round. */
+function echoNameOf(
+  id: string,
+  { name, numbers }: { readonly name: string; readonly numbers: readonly string[] },
+  number: string,
+): string | undefined {
+  const taken = new Set([ECHO_ID, folded(number)]);
+  return [id, name, ...numbers].find((one) => taken.has(folded(one)));
+}
+
+/** As the directory compares names and numbers. */
+function folded(text: string): string {
+  return text.trim().normalize('NFC').toLowerCase();
 }
 
 function withAbsolutePaths(config: Config, file: string): Config {

@@ -44,6 +44,10 @@ export const boardSchema = z.strictObject({
         safe: level.describe('level at the pin that keeps the door shut'),
       })
       .optional(),
+    contact: z
+      .strictObject({ line, closed: level.describe('level at the pin while the contact is closed') })
+      .optional()
+      .describe('a contact that moves with the relay: of its own, or of the lock; the self-test watches it'),
     leds: z
       .record(id, z.strictObject({ line, lit: level }))
       .default({})
@@ -228,6 +232,34 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('what the station hears by itself: voices, sounds, keywords'),
+  selftest: z
+    .strictObject({
+      relay: z
+        .boolean()
+        .default(false)
+        .describe('whether it pulses the relay, where the board has a contact: the lock is open for that moment'),
+      relayPulseMs: z.int().min(50).max(1_000).default(200),
+      signalDbfs: z.number().min(-60).max(-6).default(-20).describe('level of the signal that the loudspeaker plays'),
+      leastLevelDb: z
+        .number()
+        .min(-100)
+        .max(20)
+        .default(-50)
+        .describe('what the microphone hears of it, against what was played; less is too quiet'),
+      echo: z.string().min(1).max(80).default('echo').describe('whom the test call is placed to: siteHost.echo.number'),
+      dailyAt: z
+        .string()
+        .regex(/^(?:[01]\d|2[0-3]):[0-5]\d$/, 'must be a time of the day, HH:MM')
+        .optional()
+        .describe("once a day, by the machine's own clock; not in a call"),
+      everyHours: z.int().min(1).max(168).optional().describe('or each so many hours'),
+    })
+    .refine(({ dailyAt, everyHours }) => dailyAt === undefined || everyHours === undefined, {
+      message: 'dailyAt and everyHours exclude each other',
+      path: ['everyHours'],
+    })
+    .prefault({})
+    .describe('what the station tries of itself: sound, relay, broker, a call; by itself only where a time is set'),
   mqtt: z.strictObject({
     url: z.url({ protocol: /^mqtts?$/ }).describe('mqtts://host:port of the site broker'),
     ca: z.string().min(1),
@@ -256,6 +288,18 @@ export const configSchema = z.strictObject({
         })
         .optional()
         .describe('the way to other sites, by name: {station}@{site}, or a name that this site does not know'),
+      echo: z
+        .strictObject({
+          enabled: z.boolean().default(true),
+          number: z
+            .string()
+            .min(1)
+            .max(32)
+            .default('echo')
+            .describe('what a station of this site calls to hear itself'),
+        })
+        .prefault({})
+        .describe('the echo extension: who calls it hears what it says, for 20 s at most; the self-test calls it'),
     })
     .optional()
     .describe("for role site-host: the site's broker and its directory"),

@@ -139,10 +139,11 @@ function mixerSteps(board: Board): Step[] {
 
 /** From a few seconds after power-on, long before Linux runs, each line of the board is what it will be. */
 function firmwareSteps(board: Board, firmware: string): Step[] {
-  const { buttons, relay, leds } = board.gpio;
+  const { buttons, relay, contact, leds } = board.gpio;
   const lines = [
     ...Object.values(buttons).map(({ line, pressed }) => `gpio=${line}=ip,${pressed === 'low' ? 'pu' : 'pd'}`),
     ...(relay === undefined ? [] : [`gpio=${relay.line}=op,${relay.safe === 'low' ? 'dl' : 'dh'}`]),
+    ...(contact === undefined ? [] : [`gpio=${contact.line}=ip,${contact.closed === 'low' ? 'pu' : 'pd'}`]),
     ...Object.values(leds).map(({ line, lit }) => `gpio=${line}=op,${lit === 'low' ? 'dh' : 'dl'}`),
   ];
   const why = 'buttons pulled, door shut and lights out before Linux runs';

@@ -107,6 +107,11 @@ export class VirtualBoard {
     this.#say(`drive ${this.#base + line} ${level}`);
   }
 
+  /** A contact that the relay moves: its line has the relay's level; null: it sticks where it is. */
+  follow(contact: number, relay: number | null): void {
+    this.#say(`follow ${this.#base + contact} ${relay === null ? -1 : this.#base + relay}`);
+  }
+
   /** Closes and opens a contact that pulls its line to `pressed`; resolves when it has been let go. */
   async press(line: number, holdMs = 150, pressed: PinLevel = 1): Promise<void> {
     this.drive(line, pressed);

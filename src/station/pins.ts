@@ -1,5 +1,6 @@
 import { Buttons } from '../adapters/gpio/button.js';
 import { resolveChip } from '../adapters/gpio/chip.js';
+import { Contact as ContactPin } from '../adapters/gpio/contact.js';
 import { Led } from '../adapters/gpio/led.js';
 import { DoorRelay } from '../adapters/gpio/relay.js';
 import type { Board } from '../config/schema.js';
@@ -10,6 +11,8 @@ import type { Logger } from '../core/logger.js';
 /** What the station does with a board's pins; tests hand in a board of their own. */
 export interface Pins {
   readonly relay: Relay | undefined;
+  /** What moves with the relay. */
+  readonly contact: Contact | undefined;
   /** By their names in the board profile. */
   readonly leds: Readonly<Record<string, Light>>;
   buttonFault(name: string): AppError | null;
@@ -26,6 +29,12 @@ export interface Relay {
   /** Shuts the door now. */
   safe(): void;
   close(): void;
+}
+
+export interface Contact {
+  /** null while its line can't be read; `fault` says why. */
+  readonly closed: boolean | null;
+  readonly fault: AppError | null;
 }
 
 export interface Light {
@@ -46,13 +55,17 @@ export type OpenPins = (options: PinsOptions) => Pins;
 
 /** The pins of the board profile, on onoff. A line that can't be had says so and is tried again; the rest works. */
 export const openBoardPins: OpenPins = ({ board, clock, logger, onPress, onRelease, onDoor }) => {
-  const { chip, relay: lock, leds } = board.gpio;
+  const { chip, relay: lock, contact: sensor, leds } = board.gpio;
   const common = { clock, logger };
   // The relay first: from here on its level is ours.
   const relay =
     lock === undefined
       ? undefined
       : new DoorRelay({ ...common, place: { chip, line: lock.line }, safe: lock.safe, onChange: onDoor });
+  const contact =
+    sensor === undefined
+      ? undefined
+      : new ContactPin({ ...common, place: { chip, line: sensor.line }, closed: sensor.closed });
   const lights: Pins['leds'] = Object.fromEntries(
     Object.entries(leds).map(([name, { line, lit }]) => [
       name,
@@ -62,6 +75,7 @@ export const openBoardPins: OpenPins = ({ board, clock, logger, onPress, onRelea
   const buttons = new Buttons({ ...common, board, onPress, onRelease });
   return {
     relay,
+    contact,
     leds: lights,
     buttonFault: (name) => buttons.faultOf(name),
     place: () => {
@@ -73,6 +87,7 @@ export const openBoardPins: OpenPins = ({ board, clock, logger, onPress, onRelea
     },
     close: () => {
       relay?.close();
+      contact?.close();
       buttons.close();
       for (const one of Object.values(lights)) one.close();
     },

@@ -16,7 +16,7 @@ import {
 } from '../../src/protocol/engine-api.js';
 import type { QualityFigures } from '../../src/protocol/quality.js';
 import type { LoopMeasurement } from '../../src/protocol/selftest.js';
-import type { OpenPins, PinsOptions } from '../../src/station/pins.js';
+import type { Contact, OpenPins, PinsOptions } from '../../src/station/pins.js';
 
 type Started = z.output<typeof sessionStart.params>;
 
@@ -245,6 +245,8 @@ export class BoardDouble {
   readonly switched: string[] = [];
   readonly lights = { microphone: false, call: false, status: false };
   doorOpen = false;
+  /** Follows the lock, unless it sticks or is not wired. */
+  contact: Contact | undefined = undefined;
   closed = false;
   #press: PinsOptions['onPress'] = () => {};
 
@@ -280,6 +282,7 @@ export class BoardDouble {
         safe: () => setDoor(false),
         close: () => setDoor(false),
       },
+      contact: this.contact,
       leds: { microphone: light('microphone'), call: light('call'), status: light('status') },
       buttonFault: () => null,
       place: () => null,
