@@ -189,6 +189,7 @@ test('nodes as Node-RED runs them, against the station that the contract is', as
       broker: 'up',
       siteBroker: null,
       otherSites: null,
+      inference: null,
     };
     const told = async (now: Partial<StationHealth>): Promise<string[]> => {
       const [changes, figures] = [bench.from('changes').length, bench.from('figures').length];

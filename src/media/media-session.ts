@@ -285,6 +285,7 @@ export class MediaSession implements FrameSource {
       ...way,
       srtp: this.#protection.suite,
       sent: this.#sending.packets,
+      sentBytes: this.#sending.payloadBytes,
       received: this.#source.received,
       lost: this.#source.lost,
       late: playout.late,

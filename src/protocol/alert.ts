@@ -28,6 +28,8 @@ const MOST_BASE64 = 4 * Math.ceil(MOST_CLIP_BYTES / 3);
 const clip = z.object({
   contentType: z.string().regex(/^audio\/[a-z0-9.+-]{1,40}(?:; ?codecs=[a-z0-9]{1,20})?$/),
   data: z.base64().min(4).max(MOST_BASE64),
+  /** How long it is; for what is counted of it (`edge.sentFrames`). */
+  durationMs: z.int().min(0).max(600_000).optional(),
 });
 
 export const alertBody = z.object({

@@ -162,6 +162,8 @@ export const sessionFigures = z.object({
   /** Of the last question (STUN) that was answered on each path, ms; null until one was. */
   probeRoundTripMs: z.object({ udp: z.number().nullable(), mqtt: z.number().nullable() }),
   sent: count,
+  /** Of their payloads. */
+  sentBytes: count,
   received: count,
   /** Expected less received (RFC 3550, A.3), at least 0. */
   lost: count,

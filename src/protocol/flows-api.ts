@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { alertBody } from './alert.js';
 import { dtmfParams, mediaPath, TAP_RATE_HZ, tapSource } from './engine-api.js';
+import { heardDecision, hearingView } from './hearing.js';
 import { qualityFigures } from './quality.js';
 import { callDtmf, callView } from './station-api.js';
 
@@ -52,6 +53,8 @@ export const stationHealth = z.object({
   siteBroker: isUp.nullable(),
   /** The way to other sites, on the station that runs the broker; null where none is configured. */
   otherSites: isUp.nullable(),
+  /** The inference process; null where the configuration has it off. */
+  inference: isUp.nullable(),
 });
 export type StationHealth = z.infer<typeof stationHealth>;
 
@@ -122,6 +125,11 @@ export const flowsRequests = {
   'audio.untap': { params: z.object({ source: tapSource, port: tapPort }), result: z.object({}) },
   /** `level` notifications for this client, at most five a second. */
   'level.subscribe': { params: z.object({ on: z.boolean() }), result: z.object({}) },
+  /**
+   * `hearing.changed` and `hearing.decided` for this client. Inference hears the microphone, and lights its LED, while any client
+   * wants decisions.
+   */
+  'hearing.subscribe': { params: z.object({ on: z.boolean() }), result: hearingView },
   /** `health` notifications for this client, each 2 s. */
   'health.subscribe': { params: z.object({ on: z.boolean() }), result: z.object({}) },
 } as const;
@@ -137,6 +145,8 @@ export const flowsNotifications = {
   /** RMS of the last 100 ms, dB below full scale; null for a card that is closed or down. */
   level: z.object({ microphoneDbfs: level, speakerDbfs: level }),
   health: stationHealth,
+  'hearing.changed': hearingView,
+  'hearing.decided': heardDecision,
 } as const;
 export type ButtonPressed = z.infer<(typeof flowsNotifications)['button.pressed']>;
 export type QualityReport = z.infer<(typeof flowsNotifications)['quality.report']>;

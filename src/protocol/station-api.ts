@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { dtmfParams, dtmfTold, engineStatusResult, mediaPath, sessionFigures } from './engine-api.js';
+import { hearingFigures, hearingView } from './hearing.js';
 import { qualityFigures } from './quality.js';
 
 /** The station's local API: JSON-RPC 2.0 over a Unix socket. Requests and results, then notifications. */
@@ -21,6 +22,26 @@ export type CallView = z.infer<typeof callView>;
 /** A digit that the peer of the call pressed. */
 export const callDtmf = dtmfTold.extend({ callId });
 export type CallDtmf = z.infer<typeof callDtmf>;
+
+const total = z.int().min(0);
+/** Frames of 10 ms and bytes. */
+const edgeCounts = z.object({
+  /** What the microphone gave to inference, as samples. */
+  capturedFrames: total,
+  capturedBytes: total,
+  /** What of it features and decisions were made of. */
+  inferredFrames: total,
+  inferredBytes: total,
+  /** What left the station because of it: the sound in alerts, and all of their messages' bytes. */
+  sentFrames: total,
+  sentBytes: total,
+  /** What calls that have ended sent of the microphone: payload of RTP. */
+  callBytes: total,
+});
+export type EdgeCounts = z.infer<typeof edgeCounts>;
+/** In sum since the station's start, and of each of the last 24 hours, by when the hour began. */
+const edgeStatus = edgeCounts.extend({ hours: z.array(edgeCounts.extend({ fromMs: z.number() })).max(25) });
+export type EdgeStatus = z.infer<typeof edgeStatus>;
 
 export const stationStatusResult = z.object({
   station: z.string(),
@@ -81,6 +102,14 @@ export const stationStatusResult = z.object({
       alerts: z.record(z.string(), z.int()),
     })
     .nullable(),
+  /** What it hears by itself. `isWanted`: some flow wants decisions. `decisions`: those that started, by label. */
+  hearing: hearingView.extend({
+    pid: z.int().nullable(),
+    isWanted: z.boolean(),
+    figures: hearingFigures.nullable(),
+    decisions: z.record(z.string(), z.int()),
+  }),
+  edge: edgeStatus,
   refused: z.record(z.string(), z.int()),
 });
 export type StationStatus = z.infer<typeof stationStatusResult>;

@@ -40,6 +40,11 @@ export class SendStatistics {
     return this.#packets;
   }
 
+  /** In all, without headers and padding. */
+  get payloadBytes(): number {
+    return this.#octets;
+  }
+
   /** From the last report on our stream; null until one came. */
   get roundTripMs(): number | null {
     return this.#roundTripMs;

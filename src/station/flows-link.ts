@@ -12,12 +12,14 @@ import {
   type QualityReport,
   type StationHealth,
 } from '../protocol/flows-api.js';
+import type { HeardDecision, HearingView } from '../protocol/hearing.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
 import type { Alerts } from './alerts.js';
 import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
+import type { Hearing } from './hearing.js';
 import type { Pins } from './pins.js';
 import { RegularTelling } from './regular-telling.js';
 import type { StationTaps } from './station-taps.js';
@@ -29,6 +31,7 @@ interface Client {
   gestures: ReadonlySet<string>;
   wantsLevels: boolean;
   wantsHealth: boolean;
+  wantsHearing: boolean;
   /** Has been told of the call as it is, and follows it from there. */
   wantsCalls: boolean;
   /** Has said a heartbeat: a config node. */
@@ -59,6 +62,7 @@ export interface FlowsLinkOptions {
   readonly leds: Pins['leds'];
   readonly taps: StationTaps;
   readonly alerts: Alerts;
+  readonly hearing: Pick<Hearing, 'view' | 'want'>;
   readonly health: () => Promise<StationHealth>;
   /** Given to the flows process; opens its Admin API. */
   readonly adminToken: string;
@@ -137,6 +141,14 @@ export class FlowsLink {
     for (const [peer, { wantsCalls }] of this.#clients) if (wantsCalls) peer.notify('call.dtmf', told);
   }
 
+  hearingChanged(view: HearingView): void {
+    for (const [peer, { wantsHearing }] of this.#clients) if (wantsHearing) peer.notify('hearing.changed', view);
+  }
+
+  decided(decision: HeardDecision): void {
+    for (const [peer, { wantsHearing }] of this.#clients) if (wantsHearing) peer.notify('hearing.decided', decision);
+  }
+
   async close(): Promise<void> {
     this.#levels.close();
     this.#health.close();
@@ -144,7 +156,7 @@ export class FlowsLink {
   }
 
   #serve(): Promise<RpcServer<typeof flowsNotifications>> {
-    const { path, station, buttons, calls, digits, door, engine, leds, taps, alerts } = this.#options;
+    const { path, station, buttons, calls, digits, door, engine, leds, taps, alerts, hearing } = this.#options;
     const { adminToken, listener, logger, refused } = this.#options;
     const act = <T>(what: () => T): T => {
       listener.acted();
@@ -219,6 +231,11 @@ export class FlowsLink {
           this.#levels.wake();
           return {};
         },
+        'hearing.subscribe': ({ on }, peer) => {
+          this.#client(peer).wantsHearing = on;
+          this.#judgeHearing();
+          return hearing.view;
+        },
         'health.subscribe': ({ on }, peer) => {
           this.#client(peer).wantsHealth = on;
           this.#health.wake();
@@ -231,6 +248,7 @@ export class FlowsLink {
           gestures: new Set(),
           wantsLevels: false,
           wantsHealth: false,
+          wantsHearing: false,
           wantsCalls: false,
           isNode: false,
         });
@@ -239,6 +257,10 @@ export class FlowsLink {
       logger,
       refused,
     });
+  }
+
+  #judgeHearing(): void {
+    this.#options.hearing.want([...this.#clients.values()].some(({ wantsHearing }) => wantsHearing));
   }
 
   #client(peer: Peer): Client {
@@ -252,6 +274,7 @@ export class FlowsLink {
     this.#clients.delete(peer);
     const { listener, taps } = this.#options;
     taps.release(peer);
+    this.#judgeHearing();
     if (peer === this.#process) {
       this.#process = undefined;
       listener.lost();

@@ -8,6 +8,7 @@ import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { FLOWS_SOCKET, type QualityReport, type StationHealth } from '../protocol/flows-api.js';
+import type { HeardDecision, HearingView } from '../protocol/hearing.js';
 import type { CallDtmf, CallView, StationStatus } from '../protocol/station-api.js';
 import { topic } from '../protocol/topics.js';
 import type { Alerts } from './alerts.js';
@@ -18,6 +19,7 @@ import type { EngineClient } from './engine-client.js';
 import { FlowsKeeper } from './flows-keeper.js';
 import { FlowsLink } from './flows-link.js';
 import { type FlowsStatus, FlowsWatch } from './flows-watch.js';
+import type { Hearing } from './hearing.js';
 import type { Pins } from './pins.js';
 import { PressGestures } from './press-gestures.js';
 import { PressOffers } from './press-offers.js';
@@ -33,6 +35,7 @@ export interface FlowsOptions {
   readonly leds: Pins['leds'];
   readonly taps: StationTaps;
   readonly alerts: Alerts;
+  readonly hearing: Pick<Hearing, 'view' | 'want'>;
   readonly health: () => Promise<StationHealth>;
   readonly link: MqttLink;
   readonly notify: Pick<Notifier, 'restart'>;
@@ -134,6 +137,14 @@ export class Flows {
     this.#link?.digit(told);
   }
 
+  hearingChanged(view: HearingView): void {
+    this.#link?.hearingChanged(view);
+  }
+
+  decided(decision: HeardDecision): void {
+    this.#link?.decided(decision);
+  }
+
   async close(): Promise<void> {
     this.#gestures.close();
     this.#offers.close();
@@ -142,22 +153,13 @@ export class Flows {
   }
 
   #serve(adminToken: string): Promise<FlowsLink> {
-    const { config, board, calls, digits, door, engine, leds, taps, alerts, health, clock, logger } = this.#options;
+    const { config, board } = this.#options;
     return FlowsLink.serve({
+      ...this.#options,
       path: join(config.run, FLOWS_SOCKET),
       station: config.station,
       buttons: Object.keys(board.gpio.buttons),
-      calls,
-      digits,
-      door,
-      engine,
-      leds,
-      taps,
-      alerts,
-      health,
       adminToken,
-      clock,
-      logger,
       refused: this.refused,
       listener: {
         reported: (report) => {

@@ -16,8 +16,8 @@ export interface OutboxSenderOptions {
   readonly station: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** An event has reached the broker, with a payload of so many bytes. */
-  readonly onSent?: (kind: string, payloadBytes: number) => void;
+  /** An event has reached the broker, with a payload of so many bytes; `data` is what was added. */
+  readonly onSent?: (kind: string, payloadBytes: number, data: Record<string, unknown>) => void;
 }
 
 /** Drains the outbox to `up/evt/{kind}` while there is a connection: in order by batches, each event until acknowledged. */
@@ -91,6 +91,6 @@ export class OutboxSender {
       qos: 1,
       priority: 'state',
     });
-    onSent?.(entry.kind, Buffer.byteLength(body));
+    onSent?.(entry.kind, Buffer.byteLength(body), data);
   }
 }

@@ -111,6 +111,82 @@ const FIGURES: Figures<Status> = {
     help: 'Heartbeats of config nodes',
     of: ({ station: { flows } }) => (flows === null ? [] : [[flows.heartbeats]]),
   },
+  inference_up: {
+    kind: 'gauge',
+    help: '1 while the inference process has its models',
+    of: ({ station: { hearing } }) => (hearing.isEnabled ? [[hearing.state === 'running' ? 1 : 0]] : []),
+  },
+  inference_hearing: {
+    kind: 'gauge',
+    help: '1 while sound comes to the inference process',
+    of: ({ station: { hearing } }) => (hearing.isEnabled ? [[hearing.isHearing ? 1 : 0]] : []),
+  },
+  inference_models_refused: {
+    kind: 'gauge',
+    help: 'Models that are not served',
+    of: ({ station: { hearing } }) => (hearing.isEnabled ? [[hearing.refused.length]] : []),
+  },
+  inference_decisions_total: {
+    kind: 'counter',
+    help: 'Sounds that inference decided to have heard, by label',
+    labels: ['label'],
+    of: ({ station: { hearing } }) =>
+      Object.entries(hearing.decisions).map(([label, count]) => [count, { label }] as const),
+  },
+  inference_lost_frames_total: {
+    kind: 'counter',
+    help: 'Frames of 10 ms that inference was too slow for',
+    of: ({ station: { hearing } }) => (hearing.figures === null ? [] : [[hearing.figures.lostFrames]]),
+  },
+  inference_runs_total: {
+    kind: 'counter',
+    help: 'Times that a model was asked, or skipped since nothing stood out of the background',
+    labels: ['class'],
+    of: ({ station: { hearing } }) =>
+      hearing.figures === null
+        ? []
+        : byClass({ asked: hearing.figures.modelRuns, skipped: hearing.figures.skippedRuns }),
+  },
+  inference_cpu_seconds_total: {
+    kind: 'counter',
+    help: 'Processor time of the inference process',
+    of: ({ station: { hearing } }) => (hearing.figures === null ? [] : [[hearing.figures.cpuMs / 1000]]),
+  },
+  inference_resident_memory_bytes: {
+    kind: 'gauge',
+    help: 'Memory of the inference process',
+    of: ({ station: { hearing } }) => (hearing.figures === null ? [] : [[hearing.figures.memoryRssBytes]]),
+  },
+  edge_frames_total: {
+    kind: 'counter',
+    help: 'Frames of 10 ms of the microphone that inference was given, that it inferred from, and that left in alerts',
+    labels: ['class'],
+    of: ({ station: { edge } }) =>
+      byClass({ captured: edge.capturedFrames, inferred: edge.inferredFrames, sent: edge.sentFrames }),
+  },
+  edge_bytes_total: {
+    kind: 'counter',
+    help: 'Their bytes: of samples, and of the messages that left; and the RTP payload of calls that have ended',
+    labels: ['class'],
+    of: ({ station: { edge } }) =>
+      byClass({
+        captured: edge.capturedBytes,
+        inferred: edge.inferredBytes,
+        sent: edge.sentBytes,
+        call: edge.callBytes,
+      }),
+  },
+  edge_hour_bytes: {
+    kind: 'gauge',
+    help: 'The same bytes of each of the last 24 hours, by when the hour began',
+    labels: ['hour', 'class'],
+    of: ({ station: { edge } }) =>
+      edge.hours.flatMap(({ fromMs, capturedBytes, inferredBytes, sentBytes, callBytes }) => {
+        const hour = new Date(fromMs).toISOString();
+        const all = { captured: capturedBytes, inferred: inferredBytes, sent: sentBytes, call: callBytes };
+        return Object.entries(all).map(([name, bytes]) => [bytes, { hour, class: name }] as const);
+      }),
+  },
   routed_messages_total: {
     kind: 'counter',
     help: 'Call messages that the switchboard moved; on a site host',

@@ -6,8 +6,10 @@ import { errorText } from '../core/errors.js';
 import type { StationStatus } from '../protocol/station-api.js';
 import type { CallControl } from './call-control.js';
 import type { DoorControl } from './door-control.js';
+import type { EdgeCounters } from './edge-counters.js';
 import type { EngineClient } from './engine-client.js';
 import type { Flows } from './flows.js';
+import type { Hearing } from './hearing.js';
 import type { Pins } from './pins.js';
 import { actionText } from './press-actions.js';
 import type { SiteHost } from './site-host.js';
@@ -24,6 +26,8 @@ export async function stationStatus(parts: {
   engine: EngineClient;
   siteHost: SiteHost | undefined;
   flows: Flows | undefined;
+  hearing: Hearing;
+  edge: EdgeCounters;
   refused: Counters<string>;
 }): Promise<StationStatus> {
   const { config, board, link, calls, door, pins } = parts;
@@ -59,10 +63,13 @@ export async function stationStatus(parts: {
     engine: await parts.engine.status(),
     siteHost: parts.siteHost?.status() ?? null,
     flows: parts.flows?.status ?? null,
+    hearing: parts.hearing.status,
+    edge: parts.edge.status,
     refused: {
       ...link.figures().dropped,
       ...parts.refused.all(),
       ...parts.flows?.refused.all(),
+      ...parts.hearing.refused.all(),
       ...calls.refused.all(),
     } as Record<string, number>,
   };

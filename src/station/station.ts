@@ -11,6 +11,7 @@ import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { QualityReport } from '../protocol/flows-api.js';
+import { INFERENCE_SOCKET } from '../protocol/inference-api.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
 import { Alerts } from './alerts.js';
 import { CallControl } from './call-control.js';
@@ -20,8 +21,10 @@ import { CallJournal } from './call-journal.js';
 import { resumeLeftBehind } from './call-resumption.js';
 import { readCredentials, readMediaIdentity } from './credentials.js';
 import { DoorControl } from './door-control.js';
+import { EdgeCounters } from './edge-counters.js';
 import { EngineClient } from './engine-client.js';
 import { Flows } from './flows.js';
+import { Hearing } from './hearing.js';
 import { type LocalApi, serveLocalApi } from './local-api.js';
 import { OutboxSender } from './outbox-sender.js';
 import { PeerWatch } from './peer-watch.js';
@@ -72,6 +75,8 @@ export class Station {
   readonly #presses: PressActions;
   readonly #taps: StationTaps;
   readonly #alerts: Alerts;
+  readonly #edge: EdgeCounters;
+  #hearing: Hearing | undefined;
   #flows: Flows | undefined;
   #api: LocalApi | undefined;
   #metrics: { close(): Promise<void> } | undefined;
@@ -117,7 +122,15 @@ export class Station {
       will: lastWill(identity, clock),
       ...common,
     });
-    this.#events = new OutboxSender({ outbox: this.#outbox, link: this.#link, site, station, ...common });
+    this.#edge = new EdgeCounters(clock);
+    this.#events = new OutboxSender({
+      outbox: this.#outbox,
+      link: this.#link,
+      site,
+      station,
+      ...common,
+      onSent: (...sent) => this.#edge.eventSent(...sent),
+    });
     this.#alerts = new Alerts({ ...common, keep: (body) => this.#note('alert', body) });
     this.#quality = new QualityReports({ link: this.#link, site, station, ...common });
     this.#signalling = new Signalling({ link: this.#link, site, station, clock });
@@ -196,6 +209,19 @@ export class Station {
 
   async #serve(): Promise<void> {
     const { config, board, clock, logger, notify } = this.#options;
+    const hearing = await Hearing.serve({
+      path: join(config.run, INFERENCE_SOCKET),
+      isEnabled: config.inference.enabled,
+      taps: this.#taps,
+      edge: this.#edge,
+      listener: {
+        changed: (view) => this.#flows?.hearingChanged(view),
+        decided: (decision) => this.#flows?.decided(decision),
+      },
+      clock,
+      logger,
+    });
+    this.#hearing = hearing;
     if (config.flows.enabled) {
       this.#flows = await Flows.start({
         config,
@@ -207,7 +233,8 @@ export class Station {
         leds: this.#pins.leds,
         taps: this.#taps,
         alerts: this.#alerts,
-        health: () => stationHealth({ link: this.#link, engine: this.#engine, siteHost: this.#siteHost }),
+        hearing,
+        health: () => stationHealth({ link: this.#link, engine: this.#engine, siteHost: this.#siteHost, hearing }),
         link: this.#link,
         notify,
         fallback: (button) => this.#presses.pressed(button),
@@ -227,6 +254,8 @@ export class Station {
         engine: this.#engine,
         siteHost: this.#siteHost,
         flows: this.#flows,
+        hearing,
+        edge: this.#edge,
         refused: this.#refused,
       });
     this.#api = await serveLocalApi({
@@ -261,7 +290,7 @@ export class Station {
     const hungUp = this.#calls.close('station-stopped');
     await within(clock, FAREWELL_MS, Promise.all([hungUp, this.#signalling.settled(), this.#journal.settled()]));
     this.#watch.close();
-    await this.#flows?.close();
+    await Promise.all([this.#flows?.close(), this.#hearing?.close()]);
     this.#engine.close();
     this.#pins.close();
     await this.#link.close();
@@ -278,8 +307,12 @@ export class Station {
     this.#flows?.callChanged(view);
     const { state, direction, peer, reason } = view;
     this.#note('call', { callId: call.callId, state, direction, peer, reason });
-    if (isOver) void figures.then((known) => this.#api?.notify('call.changed', { ...view, figures: known }));
-    else this.#api?.notify('call.changed', { ...view, figures: null });
+    if (isOver) {
+      void figures.then((known) => {
+        this.#edge.add({ callBytes: known?.sentBytes ?? 0 });
+        this.#api?.notify('call.changed', { ...view, figures: known });
+      });
+    } else this.#api?.notify('call.changed', { ...view, figures: null });
   }
 
   #qualityTold(report: QualityReport): void {

@@ -13,6 +13,7 @@ import { PALETTE_DIR } from '../../src/flows/palette-catalogue.js';
 import type { NodeStatus } from '../../src/palette/node-red.js';
 import { TAP_RATE_HZ } from '../../src/protocol/engine-api.js';
 import { flowsNotifications, flowsRequests } from '../../src/protocol/flows-api.js';
+import type { HearingView } from '../../src/protocol/hearing.js';
 import type { CallView } from '../../src/protocol/station-api.js';
 import { until } from './site.js';
 
@@ -27,6 +28,7 @@ export class StationDouble {
   /** Requests that it refuses, by name. */
   readonly refuses = new Map<string, AppError>();
   call: CallView | null = null;
+  hearing: HearingView = { state: 'absent', isEnabled: true, isHearing: false, models: [], refused: [] };
   #server: RpcServer<Notifications> | undefined;
 
   static async start(path: string): Promise<StationDouble> {
@@ -109,6 +111,10 @@ export class StationDouble {
         'led.set': noting('led.set', {}),
         'audio.tap': noting('audio.tap', { ssrc: 1, rateHz: TAP_RATE_HZ }),
         'audio.untap': noting('audio.untap', {}),
+        'hearing.subscribe': (params) => {
+          note('hearing.subscribe', params);
+          return this.hearing;
+        },
         'level.subscribe': noting('level.subscribe', {}),
         'health.subscribe': noting('health.subscribe', {}),
       },

@@ -196,6 +196,7 @@ function figures(sessionId: string): SessionFigures {
     migrations: 0,
     probeRoundTripMs: { udp: null, mqtt: null },
     sent: 500,
+    sentBytes: 30_000,
     received: 499,
     lost: 1,
     late: 0,

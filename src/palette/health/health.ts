@@ -8,7 +8,7 @@ interface HealthConfig {
   readonly tell: 'changes' | 'figures';
 }
 
-const PARTS = ['media', 'capture', 'playback', 'broker', 'siteBroker', 'otherSites'] as const;
+const PARTS = ['media', 'capture', 'playback', 'broker', 'siteBroker', 'otherSites', 'inference'] as const;
 type Part = (typeof PARTS)[number] | 'station';
 
 /** Sends what of the station has gone down or come up again; it restarts nothing: supervisor and station do that by themselves. */

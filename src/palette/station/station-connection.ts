@@ -11,6 +11,7 @@ import {
   type QualityReport,
   type StationHealth,
 } from '../../protocol/flows-api.js';
+import type { HeardDecision, HearingView } from '../../protocol/hearing.js';
 import type { CallDtmf, CallView } from '../../protocol/station-api.js';
 
 export type Level = z.infer<(typeof flowsNotifications)['level']>;
@@ -22,6 +23,8 @@ export interface StationListener {
   readonly button?: { readonly name: string; readonly presses: boolean; readonly gestures: boolean };
   readonly wantsLevels?: boolean;
   readonly wantsHealth?: boolean;
+  /** Decisions of inference, and how it is; the microphone is heard while some node wants them. */
+  readonly wantsHearing?: boolean;
   state?(state: ConnectionState): void;
   pressed?(press: ButtonPressed): void;
   call?(view: CallView): void;
@@ -30,6 +33,8 @@ export interface StationListener {
   digit?(told: CallDtmf): void;
   quality?(report: QualityReport): void;
   health?(now: StationHealth): void;
+  hearing?(view: HearingView): void;
+  heard?(decision: HeardDecision): void;
 }
 
 const TIMEOUT_MS = 8_000;
@@ -145,6 +150,10 @@ export class StationConnection {
         if (listener.wantsHealth === true) listener.health?.(params);
       } else if ('quality' in params) {
         listener.quality?.(params);
+      } else if ('isHearing' in params) {
+        if (listener.wantsHearing === true) listener.hearing?.(params);
+      } else if ('score' in params) {
+        if (listener.wantsHearing === true) listener.heard?.(params);
       } else if ('state' in params) {
         this.#call = params.state === 'ended' ? null : params;
         listener.call?.(params);
@@ -170,7 +179,9 @@ export class StationConnection {
     const watched = (what: 'presses' | 'gestures') => [
       ...new Set(listeners.flatMap(({ button }) => (button?.[what] === true ? [button.name] : []))),
     ];
+    const wantsHearing = listeners.some((one) => one.wantsHearing === true);
     await Promise.all([
+      rpc.call('hearing.subscribe', { on: wantsHearing }).then((view) => wantsHearing && this.#take(view)),
       rpc.call('button.watch', { presses: watched('presses'), gestures: watched('gestures') }),
       rpc.call('level.subscribe', { on: listeners.some(({ wantsLevels }) => wantsLevels === true) }),
       rpc.call('health.subscribe', { on: listeners.some(({ wantsHealth }) => wantsHealth === true) }),
