@@ -1,7 +1,7 @@
 # The two commands: `make run` starts two intercom stations on this machine, `make test` runs the tests.
 # Both set up what is missing first; a second start takes a moment and needs no network.
 SHELL := /bin/sh
-.PHONY: run test test-long bench screenshots setup lint format clean
+.PHONY: run test test-peers test-long bench screenshots setup lint format clean
 export PATH := $(CURDIR)/.toolchain/bin:$(PATH)
 
 run: setup
@@ -9,6 +9,11 @@ run: setup
 
 test: setup
 	@node dist/test/support/run-tests.js
+
+# Against programs that are not ours: the flows' editor in Debian's Chromium. The first time it needs the network.
+test-peers: setup
+	@sh setup/setup.sh peers
+	@node dist/test/support/run-tests.js --peers $(ARGS)
 
 # What takes minutes: a Debian booted with the units, its processes killed and hung. Needs root; the first time also the network.
 test-long: setup

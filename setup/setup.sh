@@ -1,7 +1,7 @@
 #!/bin/sh
 # setup.sh [GROUP...]: brings what Entryphone needs onto this machine, then builds it. Each step is skipped when its
 # inputs have not changed, so that a second run takes a moment and needs no network.
-# Groups name lines of setup/debian-packages: run (default), bench, long, docs.
+# Groups name lines of setup/debian-packages: run (default), peers, bench, long, docs.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD

@@ -2,7 +2,7 @@
  * Runs the compiled tests by tap, a line a file, and closes with one line that machines read: `N passed, N failed, N skipped`.
  * A passed or failed one is a `test(…)` of a file; skips count wherever they stand.
  *
- *   run-tests.js [--long] [name…]     `rtp call` for two files; --long for those of the folder long
+ *   run-tests.js [--long | --peers] [name…]     `rtp call` for two files; --long or --peers for those of that folder
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
@@ -11,9 +11,16 @@ import { styleText } from 'node:util';
 import { Parser, type Result } from 'tap-parser';
 
 const root = resolve(import.meta.dirname, '../../..');
-const isLong = process.argv.includes('--long');
-const folder = resolve(import.meta.dirname, '..', isLong ? 'long' : '.');
-const chosen = process.argv.slice(2).filter((argument) => argument !== '--long');
+/** What a file may take. */
+const kinds = {
+  '--long': { folder: 'long', timeoutSeconds: 1_800 },
+  '--peers': { folder: 'peers', timeoutSeconds: 300 },
+} as const;
+const isKind = (argument: string): argument is keyof typeof kinds => Object.hasOwn(kinds, argument);
+const kind = process.argv.find(isKind);
+const { folder: name, timeoutSeconds } = kind === undefined ? { folder: '.', timeoutSeconds: 180 } : kinds[kind];
+const folder = resolve(import.meta.dirname, '..', name);
+const chosen = process.argv.slice(2).filter((argument) => !isKind(argument));
 const files = (existsSync(folder) ? readdirSync(folder) : [])
   .filter((name) => name.endsWith('.test.js'))
   .filter((name) => chosen.length === 0 || chosen.includes(name.replace('.test.js', '')))
@@ -64,7 +71,7 @@ parser.on('assert', (result: Result) => {
 const tap = join(root, 'node_modules/tap/dist/esm/run.mjs');
 const child = spawn(
   process.execPath,
-  [tap, 'run', '--disable-coverage', '--reporter=tap', '--jobs=1', `--timeout=${isLong ? 1_800 : 180}`, ...files],
+  [tap, 'run', '--disable-coverage', '--reporter=tap', '--jobs=1', `--timeout=${timeoutSeconds}`, ...files],
   { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
 );
 child.stdout.pipe(parser);
