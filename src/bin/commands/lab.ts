@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { styleText } from 'node:util';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { AppError, errorText } from '../../core/errors.js';
+import { runAttacksScenario } from '../../lab/attacks-scenario.js';
 import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runDriftScenario } from '../../lab/drift-scenario.js';
@@ -103,6 +104,12 @@ export function addLabCommands(program: Command): void {
     .option('--json', JSON_OPTION)
     .addHelpText('after', DOOR_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runDoorScenario));
+  lab
+    .command('attacks')
+    .description('updates that are forged, old, mixed, endless or by the wrong key: each is refused')
+    .option('--json', JSON_OPTION)
+    .addHelpText('after', ATTACKS_KEYS)
+    .action((options: { json?: boolean }) => runScenario(options, runAttacksScenario));
 }
 
 interface CallOptions {
@@ -168,6 +175,11 @@ loop, reject, corrupt and unloadable each have
   pressRang      whether a press at the door rang indoors meanwhile
   flowsBackMs    from the fault until flows ran again
 controlSilenceMs is the same silence with nothing broken: this machine's own.`;
+
+const ATTACKS_KEYS = `
+attacks has each by its name, with
+  refused  whether it was, by the check that is there for it
+  reason   why, in words`;
 
 const DOOR_KEYS = `
 killed and hung each have
