@@ -5,6 +5,7 @@ import { test } from 'tap';
 import { frameSamples } from '../src/audio/frame.js';
 import { ManualClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
+import { piecesOf } from '../src/protocol/clip-api.js';
 import { agreement, RATE_HZ, started } from './support/engine.js';
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
@@ -68,6 +69,23 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   await indoor.station.call('tone.stop', {});
   t.equal(Math.max(...(indoor.speaker.listener?.pull() ?? [])), 0);
 
+  // A sound into the call from who is muted, and on the speaker; its end is told.
+  const [pcm = ''] = piecesOf(new Int16Array(1_600).fill(9_000));
+  for (const clipId of ['clip-into-call', 'clip-on-speaker']) await indoor.station.call('clip.load', { clipId, pcm });
+  t.same(await indoor.station.call('clip.play', { clipId: 'clip-into-call', to: 'call' }), { durationMs: 100 });
+  await indoor.station.call('clip.play', { clipId: 'clip-on-speaker', to: 'speaker' });
+  t.equal(Math.max(...(indoor.speaker.listener?.pull() ?? [])), 9_000);
+  for (let i = 0; i < 10; i++) indoor.speaker.listener?.pull();
+  clock.advance(200);
+  await until('both are over', () => indoor.told.filter((line) => line.startsWith('clip.ended')).length === 2);
+  t.ok(indoor.told.every((line) => !line.startsWith('clip.ended') || line.includes('"played"')));
+  await until('the muted side was heard', async () => (await statusOf(door)).sessions[0]?.received === 5);
+  t.equal(indoor.microphone.opened, 0, 'and no microphone was opened for that');
+  await t.rejects(indoor.station.call('clip.play', { clipId: 'clip-into-call', to: 'call' }), { code: 'clip-unknown' });
+  await door.station.call('session.limit', { sessionId, bitrateBps: 30_000 });
+  const limited = (await statusOf(door)).sessions[0]?.quality.ladder.at(-1);
+  t.ok(limited?.reason === 'limits' && limited.bitrateBps < 24_000, JSON.stringify(limited));
+
   await indoor.station.call('session.dtmf', { sessionId, digits: '3#', durationMs: 60 });
   await until('the digits are told', async () => {
     clock.advance(20);
@@ -127,6 +145,10 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   indoor.microphone.listener?.stateChanged({ state: 'down', fault });
   t.same(indoor.ended, ['ended']);
   indoor.microphone.mustRestart = false;
+  await last.call('engine.restart', {});
+  t.equal(indoor.ended.length, 1, 'the answer comes before the end');
+  clock.advance(100);
+  t.equal(indoor.ended.length, 2, 'by order');
 
   await Promise.all([door.engine.close(), indoor.engine.close()]);
   t.same([door.speaker.listener, indoor.speaker.listener, indoor.microphone.listener], [null, null, null]);

@@ -7,6 +7,7 @@ import { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { type EngineStatus, engineNotifications, engineRequests } from '../protocol/engine-api.js';
+import { Clips } from './clips.js';
 import { serveEngineMetrics } from './engine-metrics.js';
 import { cardFault } from './loop-cards.js';
 import { LoopMeasure } from './loop-measure.js';
@@ -18,6 +19,7 @@ import { Taps } from './taps.js';
 
 /** When the station is gone nobody may talk on unseen: what it does not ask for again within this time ends. */
 const STATION_GONE_MS = 5_000;
+const ANSWERED_MS = 20;
 
 export interface EngineOptions {
   readonly config: Config;
@@ -41,7 +43,7 @@ export interface Engine {
  * ```
  *   microphone ──▶ Sound ──▶ Sessions ──▶ UDP
  *   speaker ◀── mixer ◀──────── ┘ ◀────── UDP
- *                 ▲ tones
+ *                 ▲ tones, clips
  *   both ──▶ Taps ──▶ ports of this machine
  *   station ◀─▶ media.sock
  * ```
@@ -65,7 +67,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     logger,
     listener: {
       frame: (frame) => {
-        sessions.frame(frame);
+        clips.frame(frame);
         taps.frame('microphone', frame.samples, frame.capturedAtMs);
         loop.frame(frame);
       },
@@ -111,6 +113,14 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     changed: wantMicrophone,
   });
 
+  const clips = new Clips({
+    rateHz,
+    clock,
+    mixer: sound.mixer,
+    send: (frame, alone) => sessions.frame(frame, alone),
+    ended: (clipId, reason) => server?.notify('clip.ended', { clipId, reason }),
+  });
+
   const machine = new MachineWatch({
     clock,
     logger,
@@ -132,6 +142,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     station = to;
     sound.stopTone();
     loop.interrupt();
+    clips.stopAll();
     sessions.abandon();
     taps.abandon();
     stationGone?.cancel();
@@ -177,6 +188,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         await sessions.sendDigits(sessionId, digits, durationMs);
         return {};
       },
+      'session.limit': async ({ sessionId, bitrateBps }, peer) => {
+        ordered(peer);
+        await sessions.limit(sessionId, bitrateBps);
+        return {};
+      },
       'session.close': async ({ sessionId }, peer) => {
         ordered(peer);
         return { figures: await sessions.close(sessionId) };
@@ -213,6 +229,26 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         ordered(peer);
         return taps.close(tapId);
       },
+      'clip.load': ({ clipId, pcm }, peer) => {
+        ordered(peer);
+        return clips.load(clipId, pcm);
+      },
+      'clip.play': ({ clipId, to }, peer) => {
+        ordered(peer);
+        return clips.play(clipId, to);
+      },
+      'clip.stop': ({ clipId }, peer) => {
+        ordered(peer);
+        clips.stop(clipId);
+        return {};
+      },
+      'engine.restart': (_params, peer) => {
+        ordered(peer);
+        logger.warn({}, 'the station orders a restart; ending');
+        // Its answer goes first.
+        clock.after(ANSWERED_MS, endProcess);
+        return {};
+      },
       'mqtt.identity': (identity) => {
         sessions.identify(identity);
         return {};
@@ -240,6 +276,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     close: async () => {
       isClosing = true;
       machine.close();
+      clips.stopAll();
       loop.interrupt();
       await Promise.all([sessions.end(), taps.end()]);
       sound.close();

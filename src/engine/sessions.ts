@@ -173,6 +173,12 @@ export class Sessions {
     throw new AppError('session-has-cards', `session ${sessionId} sends what the microphone hears, no test signal`);
   }
 
+  /** @param bitrateBps the most that it sends, headers and copies included; null: as much as it finds good. @throws AppError `session-unknown` */
+  async limit(sessionId: string, bitrateBps: number | null): Promise<void> {
+    const { media } = await this.#find(sessionId);
+    media.limit(bitrateBps);
+  }
+
   /** Says goodbye, frees the port. @throws AppError `session-unknown` */
   async close(sessionId: string): Promise<SessionFigures> {
     const session = await this.#find(sessionId);
@@ -228,8 +234,14 @@ export class Sessions {
     for (const { media } of this.#open.values()) media.bear(step);
   }
 
-  frame(frame: AudioFrame): void {
-    for (const { media, cardless } of this.#open.values()) if (cardless === null) media.frame(frame);
+  /** 10 ms for every far end that hears the cards; `alone` for those that the microphone is kept from. @returns whether anybody is sent it */
+  frame(frame: AudioFrame, alone: AudioFrame | null = null): boolean {
+    let isSent = false;
+    for (const { media, cardless } of this.#open.values()) {
+      if (cardless !== null) continue;
+      if (media.frame(frame) || (alone !== null && media.frame(alone, true))) isSent = true;
+    }
+    return isSent;
   }
 
   figures(): SessionFigures[] {

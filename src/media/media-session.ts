@@ -20,11 +20,11 @@ import type { SessionAgreement } from './session-agreement.js';
 import { clockRateHzOf, durationMsOf, SessionCodecs } from './session-codecs.js';
 import { SessionEvents } from './session-events.js';
 import { SessionQuality } from './session-quality.js';
+import { SilenceWatch } from './silence-watch.js';
 
 /** Without a packet for so long the far end counts as silent; one that sends reports alone has up to 6.2 s between them. */
 const SILENT_AFTER_RTP_MS = 5_000;
 const SILENT_AFTER_RTCP_MS = 8_000;
-const SILENCE_CHECK_MS = 500;
 const SCORE_EVERY_MS = 1_000;
 
 export interface MediaSessionOptions {
@@ -87,9 +87,7 @@ export class MediaSession implements FrameSource {
   readonly #events: SessionEvents;
   #agreement: SessionAgreement | null = null;
   #firstAudioAfterMs: number | null = null;
-  #silentAtMs = 0;
-  #isSilent = false;
-  #silenceTimer: Timer | null = null;
+  readonly #silence: SilenceWatch;
   #scoreTimer: Timer | null = null;
   readonly #quality: SessionQuality;
   readonly #incoming: IncomingStream;
@@ -101,6 +99,7 @@ export class MediaSession implements FrameSource {
     this.#options = options;
     this.#openedMs = clock.nowMs();
     this.#codecs = new SessionCodecs(options);
+    this.#silence = new SilenceWatch(clock, (isSilent) => listener.silent(isSilent));
     this.#protection = new MediaProtection({ ssrc, refused: (fault) => this.refused.count(fault) });
     this.#sending = new SendStatistics({
       clockRateHz: clockRateHzOf('opus'),
@@ -214,12 +213,11 @@ export class MediaSession implements FrameSource {
     this.#ladder.agreed(protectionLimits(opus, agreement, rateHz), clock.nowMs());
     if (before !== null) {
       // Who starts it again may be a new run of the station, which has not been told.
-      if (this.#isSilent) this.#options.listener.silent(true);
+      this.#silence.tellAgain();
       return;
     }
     this.#reporter.start();
-    this.#silentAtMs = this.#options.clock.nowMs() + SILENT_AFTER_RTP_MS;
-    this.#watchSilence();
+    this.#silence.start(SILENT_AFTER_RTP_MS);
     this.#scoreLater();
   }
 
@@ -254,9 +252,16 @@ export class MediaSession implements FrameSource {
     this.#events.send(digits, durationMs);
   }
 
-  /** 10 ms of the microphone. */
-  frame(frame: AudioFrame): void {
-    if (this.isSending && !this.#isClosed) this.#sender.push(frame);
+  /** 10 ms of the microphone; or of something else (`isAnnouncement`) that is sent though that is muted. @returns whether it is sent */
+  frame(frame: AudioFrame, isAnnouncement = false): boolean {
+    const isSent = !this.#isClosed && (isAnnouncement ? this.#agreement !== null : this.isSending);
+    if (isSent) this.#sender.push(frame);
+    return isSent;
+  }
+
+  /** The most that is sent from now on, headers and copies included, in bit/s; null: as much as is found good. */
+  limit(bitrateBps: number | null): void {
+    this.#ladder.cap(bitrateBps, this.#options.clock.nowMs());
   }
 
   /** How long a packet takes to encode, a running mean, and how long it lasts; null while nothing is sent. */
@@ -310,7 +315,7 @@ export class MediaSession implements FrameSource {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#silenceTimer?.cancel();
+    this.#silence.close();
     this.#scoreTimer?.cancel();
     this.#events.close();
     this.#reporter.close();
@@ -326,7 +331,7 @@ export class MediaSession implements FrameSource {
     if (fault !== null) {
       this.refused.count(fault);
     } else if (parsed.ok) {
-      this.#isAlive(arrivalMs + SILENT_AFTER_RTP_MS);
+      this.#silence.heard(arrivalMs + SILENT_AFTER_RTP_MS);
       this.#source.packet(this.#events.placed(parsed.packet), arrivalMs);
     }
   }
@@ -342,7 +347,7 @@ export class MediaSession implements FrameSource {
     const plain = this.#protection.incoming('rtcp', datagram, arrivalMs);
     if (plain === null) return;
     const parsed = parseRtcp(plain);
-    if (parsed.ok) this.#isAlive(arrivalMs + SILENT_AFTER_RTCP_MS);
+    if (parsed.ok) this.#silence.heard(arrivalMs + SILENT_AFTER_RTCP_MS);
     if (parsed.ok) this.#reporter.received(parsed.packets, arrivalMs);
     else this.refused.count(parsed.fault);
   }
@@ -378,21 +383,5 @@ export class MediaSession implements FrameSource {
 
   #qualityFigures(): QualityFigures {
     return { ...this.#quality.figures(), ladder: [...this.#ladder.steps] };
-  }
-
-  #isAlive(silentAtMs: number): void {
-    this.#silentAtMs = Math.max(this.#silentAtMs, silentAtMs);
-    if (this.#isSilent) this.#setSilent(false);
-  }
-
-  #watchSilence(): void {
-    const { clock } = this.#options;
-    if (!this.#isSilent && clock.nowMs() >= this.#silentAtMs) this.#setSilent(true);
-    this.#silenceTimer = clock.after(SILENCE_CHECK_MS, () => this.#watchSilence());
-  }
-
-  #setSilent(isSilent: boolean): void {
-    this.#isSilent = isSilent;
-    this.#options.listener.silent(isSilent);
   }
 }

@@ -59,6 +59,8 @@ export class SendLadder {
   readonly #options: SendLadderOptions;
   readonly #steps: LadderStepFigures[] = [];
   #loss: LossLadder | null = null;
+  #limits: ProtectionLimits | null = null;
+  #mostTotalBps: number | null = null;
   #complexity: number;
 
   constructor(options: SendLadderOptions) {
@@ -76,7 +78,9 @@ export class SendLadder {
   }
 
   /** What both ends agreed on. */
-  agreed(limits: ProtectionLimits, nowMs: number): void {
+  agreed(agreed: ProtectionLimits, nowMs: number): void {
+    this.#limits = agreed;
+    const limits = { ...agreed, mostTotalBps: this.#mostTotalBps };
     if (this.#loss === null) {
       this.#loss = new LossLadder(limits, nowMs, this.#options.opus.expectedLossPct);
       this.#note(this.#loss.step.reason, nowMs);
@@ -84,6 +88,12 @@ export class SendLadder {
       this.#note('limits', nowMs);
     }
     this.#apply();
+  }
+
+  /** No more than this is sent from now on, headers and copies included; null: whatever is found good. */
+  cap(mostTotalBps: number | null, nowMs: number): void {
+    this.#mostTotalBps = mostTotalBps;
+    if (this.#limits !== null) this.agreed(this.#limits, nowMs);
   }
 
   /** The far end says what it lost of ours. */

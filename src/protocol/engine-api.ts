@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { KEY_AND_SALT_BYTES, SDES_SUITES } from '../call/sdes.js';
+import { clipEnd, clipPiece, clipPlace } from './clip-api.js';
 import { qualityFigures } from './quality.js';
 import { loopMeasurement, probeResult } from './selftest.js';
 
@@ -98,6 +99,10 @@ export const dtmfParams = z.object({
 export const dtmfTold = z.object({ digit: z.string().length(1), durationMs: z.int().min(0) });
 /** As telephone events (RFC 4733), in the place of audio; also while muted. */
 export const sessionDtmf = { params: dtmfParams.extend({ sessionId }), result: z.object({}) };
+/** In bit/s on the wire, headers and copies included. */
+export const mostBitrate = z.int().min(12_000).max(512_000).nullable();
+/** The most that the session sends from now on; null: as much as it finds good. Packets of G.711 are what they are. */
+export const sessionLimit = { params: z.object({ sessionId, bitrateBps: mostBitrate }), result: z.object({}) };
 export const sessionClose = {
   params: z.object({ sessionId }),
   result: z.object({ figures: z.lazy(() => sessionFigures) }),
@@ -138,6 +143,13 @@ export const tapOpen = {
 };
 export const tapClose = { params: z.object({ tapId }), result: z.lazy(() => tapFigures) };
 
+/** A sound to be played once: a piece of it after another, then `clip.play`. Of one place only the last sounds. */
+const clipId = sessionId;
+const clipLength = z.object({ durationMs: z.number() });
+export const clipLoad = { params: z.object({ clipId, pcm: clipPiece }), result: clipLength };
+export const clipPlay = { params: z.object({ clipId, to: clipPlace }), result: clipLength };
+/** Also what is loaded only; of one that is not there, nothing. */
+export const clipStop = { params: z.object({ clipId }), result: z.object({}) };
 const pem = z.string().min(1).max(65_536);
 /**
  * Who the media process is to the broker: PEM texts of the site's authority, of the certificate `{station}--media` and of its key. From
@@ -232,6 +244,7 @@ export const engineRequests = {
   'session.open': sessionOpen,
   'session.start': sessionStart,
   'session.dtmf': sessionDtmf,
+  'session.limit': sessionLimit,
   'session.close': sessionClose,
   'session.probe': sessionProbe,
   'loop.measure': loopMeasure,
@@ -240,7 +253,12 @@ export const engineRequests = {
   'playback.volume': playbackVolume,
   'tap.open': tapOpen,
   'tap.close': tapClose,
+  'clip.load': clipLoad,
+  'clip.play': clipPlay,
+  'clip.stop': clipStop,
   'mqtt.identity': mqttIdentity,
+  /** This process ends, for its supervisor to start another: the station opens its sessions anew, within the same call. */
+  'engine.restart': { params: z.object({}), result: z.object({}) },
   'engine.status': engineStatus,
 } as const;
 
@@ -257,6 +275,7 @@ export const engineNotifications = {
   'session.heard': z.object({ sessionId, afterMs: z.number() }),
   /** The far end pressed a digit, which is over. */
   'session.dtmf': z.object({ sessionId, ...dtmfTold.shape }),
+  'clip.ended': z.object({ clipId, reason: clipEnd }),
   /** No packet for 5 s (or again after it). */
   'session.silent': z.object({ sessionId, silent: z.boolean() }),
   /** Once a second of a session that is started; with the path that its packets take now. */

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { alertBody } from './alert.js';
-import { dtmfParams, mediaPath, TAP_RATE_HZ, tapSource } from './engine-api.js';
+import { clipEnd, clipPiece, clipPlace } from './clip-api.js';
+import { dtmfParams, mediaPath, mostBitrate, TAP_RATE_HZ, tapSource } from './engine-api.js';
 import { heardDecision, hearingView } from './hearing.js';
 import { qualityFigures } from './quality.js';
 import { callDtmf, callView } from './station-api.js';
@@ -13,9 +14,10 @@ export const FLOWS_SOCKET = 'flows/flows.sock';
 export const FLOWS_METRICS_SOCKET = 'flows-own/flows-metrics.sock';
 
 /**
- * What flows may do: `flows.sock`, JSON-RPC 2.0 over a Unix socket of the station's. No verb here configures, updates or
- * restarts anything, none touches the light of the microphone, and `audio.tap` alone hears it, where the station's configuration grants
- * that. Requests and results, then notifications.
+ * What flows may do: `flows.sock`, JSON-RPC 2.0 over a Unix socket of the station's. No verb here configures or updates anything, none
+ * touches the light of the microphone, and `audio.tap` alone hears it, where the station's configuration grants that. What may be restarted
+ * (`service.restart`, `flows.fallBack`) loses nothing by it that does not come back by itself; each such verb rests between two uses
+ * (`too-soon`). Requests and results, then notifications.
  *
  * A press is offered (`button.pressed`, kind `press`) to flows that watch its button. Who takes it acknowledges it before
  * it acts, and acts only if the acknowledgement is accepted; what nobody has acknowledged within 500 ms the station does
@@ -57,6 +59,30 @@ export const stationHealth = z.object({
   inference: isUp.nullable(),
 });
 export type StationHealth = z.infer<typeof stationHealth>;
+
+/** Processes that flows may have restarted: their supervisor starts them again, and a call goes on. */
+export const flowsService = z.enum(['media', 'inference']);
+export type FlowsService = z.infer<typeof flowsService>;
+
+/** The path that a call keeps to, at both ends; `auto`: it finds out by itself, as at its start. */
+export const pathChoice = z.enum(['auto', 'udp', 'mqtt']);
+export type PathChoice = z.infer<typeof pathChoice>;
+
+/** A sound that flows can have played: a tone, a text (spoken by espeak-ng), or what was loaded before (`sound.load`). */
+export const flowsSound = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('tone'),
+    hz: z.number().min(50).max(7_000),
+    durationMs: z.int().min(10).max(30_000),
+  }),
+  z.object({
+    kind: z.literal('text'),
+    text: z.string().trim().min(1).max(500),
+    voice: z.string().regex(/^[a-z0-9][a-z0-9+-]{0,31}$/, 'is no voice: a to z, 0 to 9, + and -'),
+  }),
+  z.object({ kind: z.literal('pcm'), soundId: z.uuid() }),
+]);
+export type FlowsSound = z.infer<typeof flowsSound>;
 
 const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
 const name = z.string().min(1).max(64);
@@ -110,6 +136,23 @@ export const flowsRequests = {
   'call.dtmf': { params: dtmfParams, result: ofCall },
   /** How loud far ends are: 100 as they are sent, 0 silence. Bell and other tones are not changed. */
   'call.volume': { params: z.object({ percent }), result: z.object({ percent }) },
+  /** The most that this call sends, in bit/s on the wire, headers and copies included; null: as much as it finds good. */
+  'call.limit': { params: z.object({ bitrateBps: mostBitrate }), result: ofCall },
+  'call.path': { params: z.object({ path: pathChoice }), result: ofCall },
+  'service.restart': { params: z.object({ service: flowsService }), result: z.object({}) },
+  /** Deploys the last good flows in the place of these. */
+  'flows.fallBack': { params: z.object({}), result: z.object({}) },
+  /** A piece of a recorded sound (16 kHz, mono): half a second at most, a minute in all. The client chooses the id. */
+  'sound.load': {
+    params: z.object({ soundId: z.uuid(), pcm: clipPiece }),
+    result: z.object({ durationMs: z.number() }),
+  },
+  /** Answers when it plays. In each place one sounds at a time: a new one ends the other (`replaced`). */
+  'sound.play': {
+    params: z.object({ to: clipPlace, sound: flowsSound }),
+    result: z.object({ playId: z.uuid(), durationMs: z.number() }),
+  },
+  'sound.stop': { params: z.object({ playId: z.uuid() }), result: z.object({}) },
   'door.open': { params: z.object({}), result: z.object({ opened: z.boolean(), reason: z.string() }) },
   /** To the broker, from the outbox (`up/evt/alert`). At most 12 a minute: `too-many-alerts`. */
   'alert.raise': { params: alertBody, result: z.object({ id: z.uuid() }) },
@@ -147,6 +190,8 @@ export const flowsNotifications = {
   health: stationHealth,
   'hearing.changed': hearingView,
   'hearing.decided': heardDecision,
+  /** A sound that this client had played is over. */
+  'sound.ended': z.object({ playId: z.uuid(), reason: clipEnd }),
 } as const;
 export type ButtonPressed = z.infer<(typeof flowsNotifications)['button.pressed']>;
 export type QualityReport = z.infer<(typeof flowsNotifications)['quality.report']>;

@@ -100,6 +100,8 @@ export const stationStatusResult = z.object({
       presses: z.record(z.string(), z.int()),
       /** What became of alerts: `raised`, `too-many-alerts`, `alert-not-kept`. */
       alerts: z.record(z.string(), z.int()),
+      /** What flows did about faults, and what of that was refused: `path`, `restart-media`, `restart-media-too-soon`, … */
+      actions: z.record(z.string(), z.int()),
     })
     .nullable(),
   /** What it hears by itself. `isWanted`: some flow wants decisions. `decisions`: those that started, by label. */

@@ -146,11 +146,11 @@ export class LossLadder {
   }
 
   get #cap(): number {
-    return this.#capBps ?? Number.POSITIVE_INFINITY;
+    return Math.min(this.#capBps ?? Number.POSITIVE_INFINITY, this.#limits.mostTotalBps ?? Number.POSITIVE_INFINITY);
   }
 
   #best(estimate: LossEstimate, line: Line): Protection {
-    const all = protections(this.#limits, this.#capBps !== null);
+    const all = protections(this.#limits, this.#cap < Number.POSITIVE_INFINITY);
     const allowed = all.filter((one) => totalBps(one) <= this.#cap);
     let best = allowed[0] ?? all.reduce((least, one) => (totalBps(one) < totalBps(least) ? one : least));
     let most = worth(best, estimate, line);

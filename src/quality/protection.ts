@@ -28,6 +28,8 @@ export interface ProtectionLimits {
   /** Wanted on a good line, and at most. */
   readonly packetTimeMs: PacketTimeMs;
   readonly mostPacketTimeMs: PacketTimeMs;
+  /** What may be sent in all, headers and copies included, in bit/s; left out or null: whatever is found good. */
+  readonly mostTotalBps?: number | null;
 }
 
 /** IPv4, UDP and RTP. */

@@ -20,8 +20,10 @@ import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { CallMessage } from '../protocol/call-message.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
+import type { PathChoice } from '../protocol/flows-api.js';
 import type { CallView } from '../protocol/station-api.js';
 import { type JournalEntry, keep, type TakenUp } from './call-journal.js';
+import { type Line, viewOf } from './call-line.js';
 import { CallMedia } from './call-media.js';
 import type { EngineClient } from './engine-client.js';
 import { type CallMessageContent, contentOf, type Signalling } from './signalling.js';
@@ -29,53 +31,32 @@ import { type CallMessageContent, contentOf, type Signalling } from './signallin
 /** The messages that make, change and end calls; the door's have their own control. */
 export type ControlMessage = Exclude<CallMessage, { type: `door-${string}` }>;
 
-interface Line {
-  call: Call;
-  readonly media: CallMedia;
-  timer: Timer | undefined;
-  /** When the state was entered: milliseconds since 1970. */
-  sinceMs: number;
-  /** Whether the peer has spoken; until then it is called what this side dialled. */
-  isPeerKnown: boolean;
-  figures: Promise<SessionFigures | null>;
-}
-
 const MOST_LINES = 16;
 const BUSY_TONE_MS = 1_500;
+
+export interface CallControlOptions {
+  readonly config: Config;
+  readonly signalling: Signalling;
+  readonly engine: EngineClient;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What an end of this process must not lose of the call that lives; null when none does. */
+  readonly onKeep: (entry: JournalEntry | null) => void;
+  /** A call is new, or in another state; `figures` resolve when an ended call's media is closed (null before). */
+  readonly onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
+}
 
 /** Drives the calls of this station, one at a time: what the state machine says, it does by MQTT, media process and clock. */
 export class CallControl {
   /** What was refused or ignored, by why. */
   readonly refused = new Counters<string>();
-  readonly #config: Config;
-  readonly #signalling: Signalling;
-  readonly #engine: EngineClient;
-  readonly #clock: Clock;
-  readonly #logger: Logger;
-  readonly #onKeep: (entry: JournalEntry | null) => void;
-  readonly #onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
+  readonly #options: CallControlOptions;
   readonly #lines = new Map<string, Line>();
   readonly #times: { readonly ringMs: number; readonly talkMs: number };
   #toneEnd: Timer | undefined;
 
-  constructor(options: {
-    config: Config;
-    signalling: Signalling;
-    engine: EngineClient;
-    clock: Clock;
-    logger: Logger;
-    /** What an end of this process must not lose of the call that lives; null when none does. */
-    onKeep: (entry: JournalEntry | null) => void;
-    /** A call is new, or in another state; `figures` resolve when an ended call's media is closed (null before). */
-    onChange: (call: Call, view: CallView, figures: Promise<SessionFigures | null>) => void;
-  }) {
-    this.#config = options.config;
-    this.#signalling = options.signalling;
-    this.#engine = options.engine;
-    this.#clock = options.clock;
-    this.#logger = options.logger;
-    this.#onKeep = options.onKeep;
-    this.#onChange = options.onChange;
+  constructor(options: CallControlOptions) {
+    this.#options = options;
     const { ringTimeoutMs: ringMs, talkTimeoutMs: talkMs } = options.config.call;
     this.#times = { ringMs, talkMs };
   }
@@ -104,10 +85,10 @@ export class CallControl {
   /** Takes up a call of the last run, whose media session is still there. */
   resume(taken: TakenUp): void {
     const { callId, nextSeq, local, muted, sinceMs } = taken;
-    const talkedMs = Math.max(0, this.#clock.wallMs() - sinceMs);
+    const talkedMs = Math.max(0, this.#options.clock.wallMs() - sinceMs);
     const { ringMs, talkMs } = this.#times;
     const talkLeftMs = Math.max(0, talkMs - talkedMs);
-    this.#signalling.resume(callId, nextSeq);
+    this.#options.signalling.resume(callId, nextSeq);
     this.#add(resumeCall({ ...taken, ringMs, talkMs, talkLeftMs }), { local, muted, sinceMs });
   }
 
@@ -132,7 +113,15 @@ export class CallControl {
     if (line === undefined) throw new AppError('no-call', 'there is no call here to mute');
     line.media.mute(muted);
     this.#keep();
-    this.#logger.info({ callId: line.call.callId, muted }, muted ? 'muted' : 'no longer muted');
+    this.#options.logger.info({ callId: line.call.callId, muted }, muted ? 'muted' : 'no longer muted');
+    return line.call.callId;
+  }
+
+  /** Keeps the call that is talked in to one path, at both ends, or lets it find its own. @throws AppError `no-call`, `path-unavailable` */
+  preferPath(path: PathChoice): string {
+    const line = this.#current();
+    if (line?.call.state !== 'answered') throw new AppError('no-call', 'there is no answered call at this station');
+    line.media.prefer(path);
     return line.call.callId;
   }
 
@@ -193,7 +182,10 @@ export class CallControl {
     const line = this.#lines.get(callId);
     const local = line?.call.local;
     if (line?.call.state !== 'answered' || local === undefined || local === null) return;
-    this.#logger.info({ callId, path, reason }, path === 'mqtt' ? 'speech has left UDP' : 'speech is back on UDP');
+    this.#options.logger.info(
+      { callId, path, reason },
+      path === 'mqtt' ? 'speech has left UDP' : 'speech is back on UDP',
+    );
     line.media.moved(local, path);
   }
 
@@ -212,14 +204,16 @@ export class CallControl {
     const line = this.#current();
     if (line !== undefined) this.#dispatch(line, { on: 'hang-up', reason });
     this.#toneEnd?.cancel();
-    this.#engine.setTone(null);
+    this.#options.engine.setTone(null);
     await line?.figures;
   }
 
   #invited(message: Extract<ControlMessage, { type: 'invite' }>): void {
     const { callId, from, id, seq } = message;
     const current = this.#current();
-    const verdict = this.#lines.has(callId) ? 'known' : judgeInvite(current?.call, this.#config.station.id, message);
+    const verdict = this.#lines.has(callId)
+      ? 'known'
+      : judgeInvite(current?.call, this.#options.config.station.id, message);
     if (verdict === 'known') {
       this.refused.count('duplicate');
       return;
@@ -236,7 +230,7 @@ export class CallControl {
     }
     if (verdict === 'yield' && current !== undefined) this.#dispatch(current, { on: 'hang-up', reason: 'glare' });
     const peerName = message.fromName.replaceAll(/\p{C}/gu, '').trim() || from;
-    const talkMs = this.#config.call.talkTimeoutMs;
+    const talkMs = this.#options.config.call.talkTimeoutMs;
     this.#add(receiveInvite({ callId, peer: from, peerName, ringMs: message.ringMs, talkMs, remote, id, seq }));
   }
 
@@ -246,10 +240,10 @@ export class CallControl {
   ): void {
     const { callId } = first.call;
     const media = new CallMedia({
-      engine: this.#engine,
-      config: this.#config,
+      engine: this.#options.engine,
+      config: this.#options.config,
       callId,
-      logger: this.#logger,
+      logger: this.#options.logger,
       resumed,
       onOpened: (local) => this.#dispatch(line, { on: 'media-opened', local }),
       onFailed: () => this.#dispatch(line, { on: 'media-failed' }),
@@ -258,7 +252,7 @@ export class CallControl {
       call: first.call,
       media,
       timer: undefined,
-      sinceMs: resumed?.sinceMs ?? this.#clock.wallMs(),
+      sinceMs: resumed?.sinceMs ?? this.#options.clock.wallMs(),
       isPeerKnown: first.call.direction === 'in' || resumed !== undefined,
       figures: Promise.resolve(null),
     };
@@ -267,7 +261,7 @@ export class CallControl {
       if (this.#lines.size <= MOST_LINES) break;
       if (old.call.state !== 'ended') continue;
       this.#lines.delete(oldId);
-      this.#signalling.forget(oldId);
+      this.#options.signalling.forget(oldId);
     }
     this.#run(line, first.effects);
     this.#keep();
@@ -280,9 +274,9 @@ export class CallControl {
     line.call = call;
     if (ignored !== undefined) {
       this.refused.count(ignored);
-      this.#logger.debug({ callId: call.callId, event: event.on, state: call.state, ignored }, 'ignored');
+      this.#options.logger.debug({ callId: call.callId, event: event.on, state: call.state, ignored }, 'ignored');
     }
-    if (call.state !== before.state) line.sinceMs = this.#clock.wallMs();
+    if (call.state !== before.state) line.sinceMs = this.#options.clock.wallMs();
     this.#run(line, effects);
     if (call !== before) this.#keep();
     if (call.state !== before.state) this.#changed(line);
@@ -296,7 +290,7 @@ export class CallControl {
     const { call, media } = line;
     switch (effect.do) {
       case 'send':
-        this.#send(line, contentOf(effect.message, this.#config.station.name));
+        this.#send(line, contentOf(effect.message, this.#options.config.station.name));
         return;
       case 'open-media':
         media.open(call.direction === 'in' ? call.remote : null, call.local !== null);
@@ -312,7 +306,7 @@ export class CallControl {
         return;
       case 'arm':
         line.timer?.cancel();
-        line.timer = this.#clock.after(effect.afterMs, () =>
+        line.timer = this.#options.clock.after(effect.afterMs, () =>
           this.#dispatch(line, { on: 'timeout', timer: effect.timer }),
         );
         return;
@@ -324,42 +318,43 @@ export class CallControl {
   #keep(): void {
     const line = this.#current();
     if (line === undefined) {
-      this.#onKeep(null);
+      this.#options.onKeep(null);
       return;
     }
     const { call, sinceMs, media } = line;
-    const nextSeq = this.#signalling.sentIn(call.callId);
-    this.#onKeep(keep(call, { sinceMs, nextSeq, muted: media.isMuted }));
+    const nextSeq = this.#options.signalling.sentIn(call.callId);
+    this.#options.onKeep(keep(call, { sinceMs, nextSeq, muted: media.isMuted }));
   }
 
   #tone(tone: CallTone | null): void {
     this.#toneEnd?.cancel();
-    this.#engine.setTone(tone);
-    if (tone === 'busy') this.#toneEnd = this.#clock.after(BUSY_TONE_MS, () => this.#engine.setTone(null));
+    this.#options.engine.setTone(tone);
+    if (tone === 'busy')
+      this.#toneEnd = this.#options.clock.after(BUSY_TONE_MS, () => this.#options.engine.setTone(null));
   }
 
   #send(line: Line, content: CallMessageContent): void {
     const { callId, peer } = line.call;
-    this.#signalling.send(callId, peer, content).catch((error: unknown) => {
+    this.#options.signalling.send(callId, peer, content).catch((error: unknown) => {
       this.refused.count('not-sent');
-      this.#logger.warn({ callId, type: content.type, error: errorText(error) }, 'a call message was not sent');
+      this.#options.logger.warn({ callId, type: content.type, error: errorText(error) }, 'a call message was not sent');
       if (['invite', 'ringing', 'answer'].includes(content.type)) this.#dispatch(line, { on: 'undeliverable' });
     });
   }
 
   /** Outside of any call that this station knows. */
   #say(callId: string, to: string, content: CallMessageContent): void {
-    this.#signalling
+    this.#options.signalling
       .send(callId, to, content)
       .catch(() => this.refused.count('not-sent'))
-      .finally(() => this.#signalling.forget(callId));
+      .finally(() => this.#options.signalling.forget(callId));
   }
 
   #read(sdp: string, callId: string): AudioDescription | undefined {
-    const parsed = readPeer(sdp, this.#config.media.encryption);
+    const parsed = readPeer(sdp, this.#options.config.media.encryption);
     if (parsed.ok) return parsed.value;
     this.refused.count(`sdp-${parsed.fault}`);
-    this.#logger.warn({ callId, fault: parsed.fault }, `the peer's session description: ${parsed.text}`);
+    this.#options.logger.warn({ callId, fault: parsed.fault }, `the peer's session description: ${parsed.text}`);
     return undefined;
   }
 
@@ -389,12 +384,10 @@ export class CallControl {
 
   #changed(line: Line): void {
     const { callId, state, peer, direction, reason } = line.call;
-    this.#logger.info({ callId, state, peer, direction, ...(reason === null ? {} : { reason }) }, `call ${state}`);
-    this.#onChange(line.call, viewOf(line), line.figures);
+    this.#options.logger.info(
+      { callId, state, peer, direction, ...(reason === null ? {} : { reason }) },
+      `call ${state}`,
+    );
+    this.#options.onChange(line.call, viewOf(line), line.figures);
   }
-}
-
-function viewOf({ call, sinceMs }: Line): CallView {
-  const { callId, state, direction, peer, peerName, reason } = call;
-  return { callId, state, direction, peer, peerName, sinceMs, reason };
 }

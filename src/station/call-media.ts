@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
+import type { PathChoice } from '../protocol/flows-api.js';
 import type { EngineClient, OpenedSession } from './engine-client.js';
 
 const ENGINE_PATIENCE_MS = 3_000;
@@ -53,8 +54,7 @@ export class CallMedia {
     this.#callId = options.callId;
     this.#logger = options.logger;
     this.#onOpened = options.onOpened;
-    const { path } = this.#config.media;
-    this.#paths = path === 'mqtt' ? ['mqtt'] : path === 'udp' || !this.#engine.hasIdentity ? ['udp'] : ['udp', 'mqtt'];
+    this.#paths = this.#configuredPaths;
     this.#onFailed = options.onFailed;
     const { resumed } = options;
     if (resumed?.local.paths !== undefined) this.#paths = resumed.local.paths;
@@ -139,6 +139,31 @@ export class CallMedia {
     if (this.#started !== undefined) this.#started = { ...this.#started, path };
     this.#sdpVersion += 1;
     this.#onOpened({ ...local, paths: this.#paths, version: this.#sdpVersion });
+  }
+
+  /**
+   * Describes our end anew with this path alone, so that both ends keep to it, or with all that are configured (`auto`), so that both
+   * find out again.
+   * @throws AppError `path-unavailable` where this station or the peer does not have it
+   */
+  prefer(choice: PathChoice): void {
+    const [local, remote] = [this.#local, this.#remote];
+    const own = this.#configuredPaths;
+    const has = (path: MediaPath) => own.includes(path) && (remote?.paths ?? ['udp']).includes(path);
+    if (local === undefined || (choice !== 'auto' && !has(choice))) {
+      throw new AppError('path-unavailable', `this call can't take ${choice}`, {
+        remedy: 'Both stations need media.path: auto, and an identity for MQTT',
+      });
+    }
+    this.#paths = choice === 'auto' ? own : [choice];
+    this.#sdpVersion += 1;
+    this.#onOpened({ ...local, paths: this.#paths, version: this.#sdpVersion });
+  }
+
+  get #configuredPaths(): readonly MediaPath[] {
+    const { path } = this.#config.media;
+    if (path === 'mqtt') return ['mqtt'];
+    return path === 'udp' || !this.#engine.hasIdentity ? ['udp'] : ['udp', 'mqtt'];
   }
 
   /** @returns what the session came to; null where nobody knows */

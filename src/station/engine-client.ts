@@ -4,6 +4,7 @@ import { Backoff } from '../core/backoff.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import type { ClipEnd, ClipPlace } from '../protocol/clip-api.js';
 import {
   type EngineStatus,
   engineNotifications,
@@ -34,6 +35,8 @@ export interface EngineEvents {
   onQuality(report: QualityReport): void;
   /** The far end pressed a digit of a telephone. */
   onDigit(sessionId: string, digit: string, durationMs: number): void;
+  /** A sound that was played is over. */
+  onClipEnded(clipId: string, reason: ClipEnd): void;
   /** The media process is gone, and its sessions with it. */
   onLost(): void;
 }
@@ -50,6 +53,8 @@ export class EngineClient {
   readonly #backoff = new Backoff({ firstMs: 50, mostMs: 100 });
   readonly #identity: MqttIdentity | null;
   readonly #waiting = new Set<() => void>();
+  /** The most that sessions may send; a session that is opened anew within its call has it too. */
+  readonly #limitsBps = new Map<string, number>();
   #rpc: RpcClient<typeof engineRequests> | undefined;
   #retry: Timer | undefined;
   readonly #taps = new Map<string, TapOrder>();
@@ -105,7 +110,37 @@ export class EngineClient {
   }
 
   async startSession(params: z.input<typeof sessionStart.params>): Promise<void> {
-    await this.#connected().call('session.start', params);
+    const rpc = this.#connected();
+    await rpc.call('session.start', params);
+    const { sessionId } = params;
+    const bitrateBps = this.#limitsBps.get(sessionId);
+    if (bitrateBps !== undefined) await rpc.call('session.limit', { sessionId, bitrateBps });
+  }
+
+  /** @param bitrateBps headers and copies included; null: as much as it finds good */
+  async limitSession(sessionId: string, bitrateBps: number | null): Promise<void> {
+    await this.#connected().call('session.limit', { sessionId, bitrateBps });
+    if (bitrateBps === null) this.#limitsBps.delete(sessionId);
+    else this.#limitsBps.set(sessionId, bitrateBps);
+  }
+
+  /** Has the media process end, for its supervisor to start another. */
+  async restart(): Promise<void> {
+    await this.#connected().call('engine.restart', {});
+  }
+
+  /** @param pcm a piece of it @returns how long the sound is now */
+  loadClip(clipId: string, pcm: string): Promise<{ durationMs: number }> {
+    return this.#connected().call('clip.load', { clipId, pcm });
+  }
+
+  playClip(clipId: string, to: ClipPlace): Promise<{ durationMs: number }> {
+    return this.#connected().call('clip.play', { clipId, to });
+  }
+
+  /** Of a media process that is gone the sounds are, too. */
+  async stopClip(clipId: string): Promise<void> {
+    await this.#rpc?.call('clip.stop', { clipId }).catch(() => {});
   }
 
   async sendDigits(sessionId: string, digits: string, durationMs: number): Promise<void> {
@@ -114,6 +149,7 @@ export class EngineClient {
 
   /** @returns null where the media process can't say */
   async closeSession(sessionId: string): Promise<SessionFigures | null> {
+    this.#limitsBps.delete(sessionId);
     try {
       return (await this.#connected().call('session.close', { sessionId })).figures;
     } catch (error) {
@@ -218,7 +254,8 @@ export class EngineClient {
   }
 
   #take<K extends keyof typeof engineNotifications>(name: K, params: z.output<(typeof engineNotifications)[K]>): void {
-    if ('open' in params) this.#events.onCapture(params.open);
+    if ('clipId' in params) this.#events.onClipEnded(params.clipId, params.reason);
+    else if ('open' in params) this.#events.onCapture(params.open);
     else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
     else if ('digit' in params) this.#events.onDigit(params.sessionId, params.digit, params.durationMs);

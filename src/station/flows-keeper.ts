@@ -57,6 +57,16 @@ export class FlowsKeeper {
     this.#restoredRev = await api.deployFlows({ flows: good, rev: now.rev });
   }
 
+  /** At the wish of flows that run. @throws AppError `flows-same` where they are the last good ones, and as `restoreGood` */
+  async fallBack(): Promise<void> {
+    const now = await this.#reached().getFlows();
+    if (JSON.stringify(now.flows) === JSON.stringify(this.#good())) {
+      throw new AppError('flows-same', 'these are the last good flows');
+    }
+    this.#restoredRev = undefined;
+    await this.restoreGood();
+  }
+
   async expectsHeartbeat(): Promise<boolean> {
     const { flows } = await this.#reached().getFlows();
     return flows.some(({ type, d }) => type === 'entryphone-station' && d !== true);

@@ -19,7 +19,9 @@ import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
+import type { FlowSounds, SoundOwner } from './flow-sounds.js';
 import type { Hearing } from './hearing.js';
+import type { Mending } from './mending.js';
 import type { Pins } from './pins.js';
 import { RegularTelling } from './regular-telling.js';
 import type { StationTaps } from './station-taps.js';
@@ -36,6 +38,7 @@ interface Client {
   wantsCalls: boolean;
   /** Has said a heartbeat: a config node. */
   isNode: boolean;
+  readonly sounds: SoundOwner;
 }
 
 export interface FlowsLinkListener {
@@ -64,6 +67,8 @@ export interface FlowsLinkOptions {
   readonly alerts: Alerts;
   readonly hearing: Pick<Hearing, 'view' | 'want'>;
   readonly health: () => Promise<StationHealth>;
+  readonly mending: Mending;
+  readonly sounds: FlowSounds;
   /** Given to the flows process; opens its Admin API. */
   readonly adminToken: string;
   readonly listener: FlowsLinkListener;
@@ -158,6 +163,7 @@ export class FlowsLink {
   #serve(): Promise<RpcServer<typeof flowsNotifications>> {
     const { path, station, buttons, calls, digits, door, engine, leds, taps, alerts, hearing } = this.#options;
     const { adminToken, listener, logger, refused } = this.#options;
+    const { mending, sounds } = this.#options;
     const act = <T>(what: () => T): T => {
       listener.acted();
       return what();
@@ -208,6 +214,17 @@ export class FlowsLink {
             engine.setVolume(percent);
             return { percent };
           }),
+        // Not `acted`: nobody who pressed a button is helped by these.
+        'call.limit': ({ bitrateBps }) => mending.limit(bitrateBps),
+        'call.path': (params) => mending.path(params.path),
+        'service.restart': ({ service }) => mending.restart(service),
+        'flows.fallBack': () => mending.fallBack(),
+        'sound.load': ({ soundId, pcm }, peer) => sounds.load(this.#client(peer).sounds, soundId, pcm),
+        'sound.play': ({ to, sound }, peer) => sounds.play(this.#client(peer).sounds, to, sound),
+        'sound.stop': async ({ playId }, peer) => {
+          await sounds.stop(this.#client(peer).sounds, playId);
+          return {};
+        },
         'door.open': () => act(() => door.open()),
         'alert.raise': (alert) => act(() => ({ id: alerts.raise(alert) })),
         'led.set': ({ led, lit }) =>
@@ -251,6 +268,7 @@ export class FlowsLink {
           wantsHearing: false,
           wantsCalls: false,
           isNode: false,
+          sounds: { soundEnded: (playId, reason) => peer.notify('sound.ended', { playId, reason }) },
         });
         peer.onClose(() => this.#gone(peer));
       },
@@ -270,11 +288,13 @@ export class FlowsLink {
   }
 
   #gone(peer: Peer): void {
-    const wasNode = this.#clients.get(peer)?.isNode === true;
+    const client = this.#clients.get(peer);
+    const wasNode = client?.isNode === true;
     this.#clients.delete(peer);
-    const { listener, taps } = this.#options;
+    const { listener, taps, sounds } = this.#options;
     taps.release(peer);
     this.#judgeHearing();
+    if (client !== undefined) sounds.left(client.sounds);
     if (peer === this.#process) {
       this.#process = undefined;
       listener.lost();

@@ -162,6 +162,15 @@ export class FlowsWatch {
     this.#sinceMs = this.#clock.nowMs();
   }
 
+  /** The last good flows were put back at the wish of those that ran. */
+  fellBack(): void {
+    this.#is(this.#state(), {
+      restores: this.#status.restores + 1,
+      fault: { code: 'fell-back', text: 'flows asked for the last good ones' },
+    });
+    this.#logger.warn({}, 'the last good flows were put back, as flows asked');
+  }
+
   pressesIgnored(inARow: number): void {
     if (inARow >= IGNORED_PRESSES) this.#hangs(`${inARow} presses in a row were not acknowledged`);
   }

@@ -7,6 +7,7 @@ import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import type { ClipEnd } from '../protocol/clip-api.js';
 import { FLOWS_SOCKET, type QualityReport, type StationHealth } from '../protocol/flows-api.js';
 import type { HeardDecision, HearingView } from '../protocol/hearing.js';
 import type { CallDtmf, CallView, StationStatus } from '../protocol/station-api.js';
@@ -16,10 +17,12 @@ import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
+import { FlowSounds } from './flow-sounds.js';
 import { FlowsKeeper } from './flows-keeper.js';
 import { FlowsLink } from './flows-link.js';
 import { type FlowsStatus, FlowsWatch } from './flows-watch.js';
 import type { Hearing } from './hearing.js';
+import { Mending } from './mending.js';
 import type { Pins } from './pins.js';
 import { PressGestures } from './press-gestures.js';
 import { PressOffers } from './press-offers.js';
@@ -41,6 +44,8 @@ export interface FlowsOptions {
   readonly notify: Pick<Notifier, 'restart'>;
   /** Does what is configured for a button. */
   readonly fallback: (button: string) => void;
+  /** Keeps an event for the broker. */
+  readonly note: (kind: string, body: object) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -59,6 +64,8 @@ export class Flows {
   readonly #watch: FlowsWatch;
   readonly #offers: PressOffers;
   readonly #gestures: PressGestures;
+  readonly #mending: Mending;
+  readonly #sounds: FlowSounds;
   #link: FlowsLink | undefined;
   #seq = 0;
   #told = '';
@@ -79,10 +86,12 @@ export class Flows {
   }
 
   private constructor(options: FlowsOptions, adminToken: string) {
-    const { config, clock, notify, fallback } = options;
+    const { config, calls, engine, clock, notify, fallback, note } = options;
     const logger = options.logger.child({ about: 'flows' });
     this.#options = { ...options, logger };
     this.#keeper = new FlowsKeeper({ config, token: adminToken, logger });
+    this.#sounds = new FlowSounds({ calls, engine, clock, logger });
+    this.#mending = new Mending({ calls, engine, note, clock, logger, fallBack: () => this.#fallBack() });
     this.#gestures = new PressGestures({ clock, onGesture: (gesture) => this.#link?.offer(gesture) });
     this.#watch = new FlowsWatch({
       clock,
@@ -112,7 +121,8 @@ export class Flows {
   get status(): NonNullable<StationStatus['flows']> {
     const presses = this.#offers.counted.all() as Record<string, number>;
     const alerts = this.#options.alerts.counted.all() as Record<string, number>;
-    return { ...this.#watch.status, heartbeats: this.#heartbeats, presses, alerts };
+    const actions = this.#mending.counted.all() as Record<string, number>;
+    return { ...this.#watch.status, heartbeats: this.#heartbeats, presses, alerts, actions };
   }
 
   pressed(button: string): void {
@@ -145,11 +155,25 @@ export class Flows {
     this.#link?.decided(decision);
   }
 
+  /** A sound that flows had played is over. */
+  soundEnded(playId: string, reason: ClipEnd): void {
+    this.#sounds.ended(playId, reason);
+  }
+
+  mediaLost(): void {
+    this.#sounds.mediaLost();
+  }
+
   async close(): Promise<void> {
     this.#gestures.close();
     this.#offers.close();
     this.#watch.close();
     await this.#link?.close();
+  }
+
+  async #fallBack(): Promise<void> {
+    await this.#keeper.fallBack();
+    this.#watch.fellBack();
   }
 
   #serve(adminToken: string): Promise<FlowsLink> {
@@ -159,6 +183,8 @@ export class Flows {
       path: join(config.run, FLOWS_SOCKET),
       station: config.station,
       buttons: Object.keys(board.gpio.buttons),
+      mending: this.#mending,
+      sounds: this.#sounds,
       adminToken,
       refused: this.refused,
       listener: {

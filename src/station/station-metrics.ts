@@ -94,6 +94,12 @@ const FIGURES: Figures<Status> = {
     labels: ['class'],
     of: ({ station }) => byClass(station.flows?.alerts ?? {}),
   },
+  flow_actions_total: {
+    kind: 'counter',
+    help: 'What flows did about faults, and what of that was refused',
+    labels: ['class'],
+    of: ({ station }) => byClass(station.flows?.actions ?? {}),
+  },
   flows_running: {
     kind: 'gauge',
     help: '1 while the flows run',

@@ -150,7 +150,11 @@ export class Station {
         onMoved: (callId, path, reason) => this.#calls.moved(callId, path, reason),
         onQuality: (report) => this.#qualityTold(report),
         onDigit: (callId, digit, durationMs) => this.#digit({ callId, digit, durationMs }),
-        onLost: () => this.#calls.happened({ on: 'media-lost' }),
+        onClipEnded: (clipId, reason) => this.#flows?.soundEnded(clipId, reason),
+        onLost: () => {
+          this.#flows?.mediaLost();
+          this.#calls.happened({ on: 'media-lost' });
+        },
       },
     });
     this.#calls = new CallControl({
@@ -238,6 +242,7 @@ export class Station {
         link: this.#link,
         notify,
         fallback: (button) => this.#presses.pressed(button),
+        note: (kind, body) => this.#note(kind, body),
         clock,
         logger,
       });

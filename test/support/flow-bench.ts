@@ -22,6 +22,11 @@ type Message = Record<string, unknown>;
 
 const CALL_ID = 'call-0001';
 
+/** Of the n-th sound that was played. */
+export function playIdOf(n: number): string {
+  return `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
+}
+
 /** Notes what flows ask of it, in order and with what; says of it what the test wants. */
 export class StationDouble {
   readonly asked: { name: string; params: Record<string, unknown> }[] = [];
@@ -30,6 +35,7 @@ export class StationDouble {
   call: CallView | null = null;
   hearing: HearingView = { state: 'absent', isEnabled: true, isHearing: false, models: [], refused: [] };
   #server: RpcServer<Notifications> | undefined;
+  #plays = 0;
 
   static async start(path: string): Promise<StationDouble> {
     const station = new StationDouble();
@@ -106,6 +112,18 @@ export class StationDouble {
           note('call.volume', params);
           return params;
         },
+        'call.limit': noting('call.limit', ofCall),
+        'call.path': noting('call.path', ofCall),
+        'service.restart': noting('service.restart', {}),
+        'flows.fallBack': noting('flows.fallBack', {}),
+        'sound.load': noting('sound.load', { durationMs: 0 }),
+        'sound.play': (params) => {
+          note('sound.play', params);
+          this.#plays += 1;
+          const { sound } = params;
+          return { playId: sound.kind === 'pcm' ? sound.soundId : playIdOf(this.#plays), durationMs: 500 };
+        },
+        'sound.stop': noting('sound.stop', {}),
         'door.open': noting('door.open', { opened: true, reason: 'opened' }),
         'alert.raise': noting('alert.raise', { id: '00000000-0000-4000-8000-000000000001' }),
         'led.set': noting('led.set', {}),

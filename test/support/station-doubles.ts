@@ -5,6 +5,7 @@ import { type RpcServer, serveRpc } from '../../src/adapters/sockets/rpc.js';
 import { Counters } from '../../src/core/counters.js';
 import { AppError } from '../../src/core/errors.js';
 import { silentLogger } from '../../src/core/logger.js';
+import { type ClipEnd, samplesOf } from '../../src/protocol/clip-api.js';
 import {
   type EngineStatus,
   engineNotifications,
@@ -35,6 +36,13 @@ export class EngineDouble {
   readonly taps = new Map<string, string>();
   /** Sessions that are open, by id, with their port. */
   readonly open = new Map<string, number>();
+  /** What sounds it has, in samples; which it played, where and how long. */
+  readonly loaded = new Map<string, number>();
+  readonly clips: string[] = [];
+  readonly playing: string[] = [];
+  readonly stopped: string[] = [];
+  readonly limitsBps: (number | null)[] = [];
+  restarts = 0;
   fails = false;
   /** Correlation of what a probing session hears. */
   probes = 0.9;
@@ -70,6 +78,29 @@ export class EngineDouble {
         },
         'session.dtmf': ({ digits, durationMs }) => {
           engine.digits.push(`${digits} ${durationMs}`);
+          return {};
+        },
+        'session.limit': ({ bitrateBps }) => {
+          engine.limitsBps.push(bitrateBps);
+          return {};
+        },
+        'clip.load': ({ clipId, pcm }) => {
+          engine.loaded.set(clipId, (engine.loaded.get(clipId) ?? 0) + samplesOf(pcm).length);
+          return { durationMs: (engine.loaded.get(clipId) ?? 0) / 16 };
+        },
+        'clip.play': ({ clipId, to }) => {
+          const durationMs = (engine.loaded.get(clipId) ?? 0) / 16;
+          engine.clips.push(`${to} ${durationMs}`);
+          engine.playing.push(clipId);
+          return { durationMs };
+        },
+        'clip.stop': ({ clipId }) => {
+          engine.stopped.push(clipId);
+          if (engine.playing.includes(clipId)) engine.clipEnded(clipId, 'stopped');
+          return {};
+        },
+        'engine.restart': () => {
+          engine.restarts += 1;
           return {};
         },
         'session.close': ({ sessionId }) => {
@@ -145,6 +176,10 @@ export class EngineDouble {
       },
     });
     return engine;
+  }
+
+  clipEnded(clipId: string, reason: ClipEnd): void {
+    this.#server?.notify('clip.ended', { clipId, reason });
   }
 
   heard(sessionId: string, afterMs: number): void {
