@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 modules='alsa-capture @discordjs/opus libopus-wasm onnxruntime-node onoff node-red @node-red/*'
 # shellcheck disable=SC2046 # words
-exec node_modules/@esbuild/linux-*/bin/esbuild dist/src/bin/media.js dist/src/bin/station.js dist/src/bin/relay-safe.js \
+exec node_modules/@esbuild/linux-*/bin/esbuild dist/src/bin/media.js dist/src/bin/station.js dist/src/bin/inference.js dist/src/bin/relay-safe.js \
   --bundle --splitting --platform=node --format=esm --target=node24 --keep-names --minify-whitespace --line-limit=160 \
   --charset=ascii --legal-comments=none --outbase=dist/src --outdir=dist/src --allow-overwrite --log-level=warning \
   --chunk-names=bin/chunks/[hash] \

@@ -1,15 +1,25 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
+import { stringify } from 'yaml';
+import { loadModel } from '../src/adapters/onnx/onnx-model.js';
 import { connectRpc } from '../src/adapters/sockets/rpc.js';
-import { ManualClock } from '../src/core/clock.js';
+import { TapSender } from '../src/adapters/udp/tap-sender.js';
+import { ManualClock, systemClock } from '../src/core/clock.js';
+import { Counters } from '../src/core/counters.js';
 import { silentLogger } from '../src/core/logger.js';
+import { seededRandom } from '../src/core/seeded-random.js';
+import { SoundGate } from '../src/inference/sound-gate.js';
+import { Ears } from '../src/listener/ears.js';
+import { startListener } from '../src/listener/listener.js';
 import type { HeardDecision, HearingFigures, HearingView } from '../src/protocol/hearing.js';
-import { inferenceNotifications, inferenceRequests } from '../src/protocol/inference-api.js';
+import { INFERENCE_SOCKET, inferenceNotifications, inferenceRequests } from '../src/protocol/inference-api.js';
+import { type L16Sound, L16Writer } from '../src/rtp/l16.js';
 import { EdgeCounters } from '../src/station/edge-counters.js';
 import { Hearing } from '../src/station/hearing.js';
 import { until } from './support/site.js';
+import { tinyModel } from './support/tiny-model.js';
 
 const figures: HearingFigures = {
   receivedFrames: 100,
@@ -159,4 +169,198 @@ test('what was captured, inferred and sent is counted by the hour, for a day', a
   t.match(edge.status, { sentBytes: 5_330, sentFrames: 200 }, 'what alerts took, clips included');
   clock.advance(30 * 3_600_000);
   t.same(edge.status.hours, [], 'old hours go');
+});
+
+const FRAME = 160;
+const RATE_HZ = 16_000;
+
+/** Tones of 100 ms, one after the other; 0 is silence. A little noise is everywhere. */
+function tones(...pitchesHz: number[]): Int16Array {
+  const random = seededRandom(5);
+  return Int16Array.from({ length: pitchesHz.length * 1_600 }, (_, i) =>
+    Math.round(6_000 * Math.sin((2 * Math.PI * (pitchesHz[Math.floor(i / 1_600)] ?? 0) * i) / RATE_HZ) + 20 * random()),
+  );
+}
+
+const quiet = (seconds: number) => Array.from({ length: 10 * seconds }, () => 0);
+
+/** Packets as a tap brings them. */
+function* packets(samples: Int16Array, fromMs = 0): Generator<L16Sound> {
+  for (let at = 0; at + 2 * FRAME <= samples.length; at += 2 * FRAME) {
+    const endsAtMs = fromMs + (1000 * (at + 2 * FRAME)) / RATE_HZ;
+    yield { samples: samples.subarray(at, at + 2 * FRAME), endsAtMs, lostPackets: 0, isAfterGap: at === 0 };
+  }
+}
+
+test('ears decide, ask no model of nothing, and take gaps, silence and models that fail', async (t) => {
+  const clock = new ManualClock();
+  const decided: HeardDecision[] = [];
+  const failed: string[] = [];
+  const faults = { isFailing: false };
+  const loaded = await loadModel(tinyModel());
+  const ears = new Ears({
+    models: [
+      {
+        card: loaded.card,
+        run: (window) => (faults.isFailing ? Promise.reject(new Error('out of order')) : loaded.run(window)),
+        close: () => loaded.close(),
+      },
+    ],
+    clock,
+    logger: silentLogger,
+    listener: {
+      decided: (one) => decided.push(one),
+      failed: ({ card: { name } }, reason) => failed.push(`${name}: ${reason}`),
+    },
+  });
+  const play = async (samples: Int16Array) => {
+    for (const packet of packets(samples, clock.nowMs())) {
+      clock.advance(20);
+      ears.sound(packet, clock.nowMs() + 3);
+      await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    }
+  };
+  await play(tones(...quiet(4), 1_000, 2_000, ...quiet(3)));
+  const { sha256 } = loaded.card;
+  const words = () => decided.filter(({ kind }) => kind === 'keyword');
+  t.match(words(), [
+    { label: 'two-tone', edge: 'start', model: { name: 'two-tone', version: '1.0.0', sha256 } },
+    { label: 'two-tone', edge: 'end' },
+  ]);
+  t.equal(words()[0]?.atMs, 1_700_000_000_000 + 4_200 + 3, 'on the clock of the world, when the sound had been');
+  t.ok((words()[0]?.score ?? 0) > 0.7);
+  const { modelRuns, skippedRuns, receivedFrames, inferredFrames } = ears.figures;
+  t.same([receivedFrames, inferredFrames], [720, 720]);
+  t.ok(skippedRuns > 40 && modelRuns < 100, `asked ${modelRuns} times, spared ${skippedRuns}`);
+
+  decided.length = 0;
+  await play(tones(1_000));
+  ears.sound(
+    { samples: tones(2_000).subarray(0, 320), endsAtMs: 9_999_999, lostPackets: 7, isAfterGap: true },
+    clock.nowMs(),
+  );
+  await play(tones(2_000, ...quiet(1)));
+  t.same(words(), [], 'half a word, and after a gap the other half, is none');
+  t.equal(ears.figures.lostFrames, 14);
+
+  await play(tones(...quiet(1), 1_000, 2_000));
+  t.match(words(), [{ edge: 'start' }]);
+  ears.silence();
+  ears.silence();
+  t.match(words(), [{ edge: 'start' }, { edge: 'end' }], 'what was on ends with the stream, once');
+
+  faults.isFailing = true;
+  await play(tones(1_000, 0, 1_000, 0, 1_000, 0));
+  t.same(failed, ['two-tone: out of order']);
+  t.equal(ears.refused.get('model-failed'), 5, 'asked no more after five failures');
+  await ears.close();
+});
+
+test('the gate opens for what stands out, be it a faint clink in a rumble, and not for steady noise', async (t) => {
+  const random = seededRandom(9);
+  const gate = new SoundGate();
+  let last = 0;
+  const rumble = (clink: number, at: number) =>
+    Int16Array.from({ length: FRAME }, (_, i) => {
+      last = 0.98 * last + 40 * (random() - 0.5);
+      return 20 * last + clink * Math.sin(2.2 * (at * FRAME + i));
+    });
+  const sinceSound = (clink: number, from: number, to: number) => {
+    let least = Number.POSITIVE_INFINITY;
+    for (let n = from; n < to; n++) {
+      gate.push(rumble(clink, n));
+      least = Math.min(least, gate.framesSinceSound);
+    }
+    return least;
+  };
+  t.equal(sinceSound(0, 0, 100), 0, 'at first everything is worth a look');
+  sinceSound(0, 100, 400);
+  t.ok(sinceSound(0, 400, 600) > 20, 'a steady rumble is not');
+  t.equal(sinceSound(300, 600, 605), 0, 'a clink is');
+  const night = new SoundGate();
+  for (let n = 0; n < 50; n++) night.push(new Int16Array(FRAME));
+  t.equal(night.framesSinceSound, Number.POSITIVE_INFINITY, 'silence never is');
+});
+
+test('the inference process: real sound by UDP, real models, wrong ones refused with the reason, decisions at the station', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-listener-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const models = join(dir, 'models');
+  mkdirSync(models);
+  const good = tinyModel();
+  const put = (name: string, of = good, more: object = {}) => {
+    writeFileSync(join(models, `${name}.onnx`), of.bytes);
+    writeFileSync(join(models, `${name}.card.yaml`), stringify({ ...of.card, file: `${name}.onnx`, name, ...more }));
+  };
+  put('two-tone');
+  put('cut-off', { ...good, bytes: good.bytes.subarray(0, 100) });
+  put('narrow', good, { features: { ...good.card.features, rateHz: 8_000, highestHz: 3_900 } });
+  put('other-shape', good, { frames: 10 });
+  const decided: HeardDecision[] = [];
+  const told: HearingView[] = [];
+  const taps: number[] = [];
+  const options = {
+    path: join(dir, INFERENCE_SOCKET),
+    isEnabled: true,
+    taps: { open: async ({ port }: { port: number }) => taps.push(port), release: () => {} },
+    edge: new EdgeCounters(systemClock),
+    clock: systemClock,
+    logger: silentLogger,
+    listener: {
+      changed: (view: HearingView) => told.push(view),
+      decided: (one: HeardDecision) => decided.push(one),
+    },
+  };
+  const hearing = await Hearing.serve(options);
+  hearing.want(true);
+  const listener = await startListener({
+    config: { run: dir, inference: { enabled: true, models } },
+    clock: systemClock,
+    logger: silentLogger,
+  });
+  await until(() => taps.length > 0);
+  t.match(hearing.view, { state: 'running', isHearing: false, models: [{ name: 'two-tone', labels: ['two-tone'] }] });
+  const reasonOf = (card: string) => hearing.view.refused.find((one) => one.card.startsWith(card))?.reason;
+  t.match(reasonOf('cut-off'), /cut off: 100 of \d+ bytes/);
+  t.match(reasonOf('narrow'), /hears 8000 Hz where the sound has 16000 Hz/);
+  t.match(reasonOf('other-shape'), /\[1, 20, 40\], not float32 \[1, 10, 40\]/);
+
+  const sender = await TapSender.open({ address: '127.0.0.1', port: taps[0] ?? 0 }, new Counters());
+  const writer = new L16Writer({ ssrc: 1, sequence: 1, timestamp: 1 });
+  const samples = tones(...quiet(1), 1_000, 2_000, ...quiet(1));
+  let atMs = 0;
+  for (let at = 0; at + FRAME <= samples.length; at += FRAME) {
+    atMs += 10;
+    const datagram = writer.push(samples.subarray(at, at + FRAME), atMs);
+    if (datagram === null) continue;
+    // One packet does not arrive.
+    if (at !== 1_600 + FRAME) sender.send(datagram);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  await until(() => decided.some(({ kind, edge }) => kind === 'keyword' && edge === 'end'));
+  await until(() => told.some(({ isHearing }) => isHearing));
+  await until(() => hearing.status.figures !== null);
+  t.match(hearing.status.figures, { lostFrames: 2, refused: {} });
+  t.ok((hearing.status.figures?.memoryRssBytes ?? 0) > 0);
+  await until(() => !hearing.view.isHearing);
+  t.pass('it says when no sound comes any more');
+  await until(() => options.edge.status.capturedFrames > 200);
+
+  // The station starts again: it is told everything anew.
+  await hearing.close();
+  const again = await Hearing.serve(options);
+  await until(() => again.view.state === 'running');
+  t.match(again.view.models, [{ name: 'two-tone' }]);
+  sender.close();
+  await listener.close();
+  await until(() => again.view.state === 'absent');
+  await again.close();
+
+  const nowhere = await startListener({
+    config: { run: dir, inference: { enabled: true, models: join(dir, 'nowhere') } },
+    clock: systemClock,
+    logger: silentLogger,
+  });
+  t.match(nowhere.report, { isReady: true, models: [], refused: [{ card: 'nowhere', reason: /no folder of models/ }] });
+  await nowhere.close();
 });

@@ -50,27 +50,34 @@ test('each process has a user of its own, a watchdog, and what it may not have',
       readFileSync(join(root, 'systemd', `entryphone-${name}.service`), 'utf8').match(/^[A-Z]\w+=.*$/gm) ?? [];
     return (key: string) => rows.filter((row) => row.startsWith(`${key}=`)).map((row) => row.slice(key.length + 1));
   };
-  const [station, media, flows, gateway] = [
+  const [station, media, flows, inference, gateway] = [
     settings('station'),
     settings('media'),
     settings('flows'),
+    settings('inference'),
     settings('gateway'),
   ];
-  const all = [station, media, flows, gateway];
+  const all = [station, media, flows, inference, gateway];
   for (const unit of all) {
     t.same([unit('Type'), unit('NotifyAccess'), unit('Restart')], [['notify'], ['main'], ['always']]);
     t.same(unit('WatchdogSignal'), ['SIGKILL']);
   }
-  t.equal(new Set(all.flatMap((unit) => unit('User'))).size, 4);
+  t.equal(new Set(all.flatMap((unit) => unit('User'))).size, 5);
   t.same(station('WatchdogSec'), ['2s']);
   t.same(gateway('SupplementaryGroups'), [], "nothing of a station is the gateway's");
-  for (const unit of [station, media, flows]) {
+  for (const unit of [station, media, flows, inference]) {
     const [, ...command] = unit('ExecStart')[0]?.split(' ') ?? [];
     t.same(command.slice(0, NODE_FLAGS.length), NODE_FLAGS, 'run as everywhere else');
   }
   t.match(station('ExecStartPre')[0], /relay-safe\.js/);
   t.match(station('ExecStopPost')[0], /relay-safe\.js/);
   t.same(media('CPUSchedulingPolicy'), ['fifo']);
+  t.same(
+    [inference('SupplementaryGroups'), inference('IPAddressDeny')],
+    [[], ['any']],
+    'inference hears loopback alone',
+  );
+  t.same(inference('RestartPreventExitStatus'), ['2 3'], 'where it is off it stays off');
   t.same(flows('SupplementaryGroups'), [], 'neither gpio nor audio, no socket but its own');
 });
 

@@ -86,10 +86,6 @@ export class Clips {
     return { durationMs: clip.durationMs };
   }
 
-  get isOnSpeaker(): boolean {
-    return this.#playing.speaker !== null;
-  }
-
   stop(clipId: string): void {
     this.#waiting.delete(clipId);
     for (const place of ['speaker', 'call'] as const) {

@@ -45,6 +45,16 @@ export class ModelEar {
     return this.#decisions.push(scores, atMs);
   }
 
+  /** Something that it decided to have heard goes on. */
+  get isOn(): boolean {
+    return this.#decisions.isOn;
+  }
+
+  /** Nothing is heard any more: what is on ends. */
+  end(atMs: number): Decision[] {
+    return this.#decisions.end(atMs);
+  }
+
   /** Forgets what it heard: after a gap in the stream. Decisions that are on stay on until the model says otherwise. */
   reset(): void {
     this.#mel.reset();

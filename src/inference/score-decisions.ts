@@ -2,10 +2,16 @@ import type { Decision } from './decision.js';
 import type { ModelCard } from './model-card.js';
 import { ScoreSmoother } from './score-smoother.js';
 
+interface Smoothed {
+  readonly index: number;
+  readonly label: string;
+  readonly smoother: ScoreSmoother;
+}
+
 /** The decisions of one model: each of its labels that has one is smoothed by itself. */
 export class ScoreDecisions {
   readonly #card: ModelCard;
-  readonly #smoothers: readonly { readonly index: number; readonly label: string; readonly smoother: ScoreSmoother }[];
+  readonly #smoothers: readonly Smoothed[];
 
   /** @param card one that was checked */
   constructor(card: ModelCard) {
@@ -21,15 +27,27 @@ export class ScoreDecisions {
    * @throws RangeError of another count of scores than there are labels
    */
   push(scores: Float32Array, atMs: number): Decision[] {
-    const { labels, kind, sha256 } = this.#card;
+    const { labels } = this.#card;
     if (scores.length !== labels.length) throw new RangeError(`${scores.length} scores for ${labels.length} labels`);
-    const decisions: Decision[] = [];
-    for (const { index, label, smoother } of this.#smoothers) {
-      const edge = smoother.push(scores[index] as number, atMs);
-      if (edge !== null) {
-        decisions.push({ kind, label, edge, atMs, score: smoother.score, modelSha256: sha256 });
-      }
-    }
-    return decisions;
+    return this.#edges(atMs, ({ index, smoother }) => smoother.push(scores[index] as number, atMs));
+  }
+
+  /** Something is on. */
+  get isOn(): boolean {
+    return this.#smoothers.some(({ smoother }) => smoother.isOn);
+  }
+
+  /** Nothing is heard any more: what is on ends. */
+  end(atMs: number): Decision[] {
+    return this.#edges(atMs, ({ smoother }) => smoother.end(atMs));
+  }
+
+  #edges(atMs: number, of: (one: Smoothed) => 'start' | 'end' | null): Decision[] {
+    const { kind, sha256 } = this.#card;
+    return this.#smoothers.flatMap((one) => {
+      const edge = of(one);
+      const { label, smoother } = one;
+      return edge === null ? [] : [{ kind, label, edge, atMs, score: smoother.score, modelSha256: sha256 }];
+    });
   }
 }

@@ -52,16 +52,18 @@ export class ScoreSmoother {
     this.#scoredMs = atMs;
     const weight = meanMs === 0 ? 1 : 1 - Math.exp(-Math.max(0, elapsedMs) / meanMs);
     this.#mean += weight * (known - this.#mean);
-    if (this.#isOn) {
-      if (this.#mean >= releaseThreshold) return null;
-      this.#isOn = false;
-      this.#above = 0;
-      this.#endedMs = atMs;
-      return 'end';
-    }
+    if (this.#isOn) return this.#mean >= releaseThreshold ? null : this.end(atMs);
     this.#above = this.#mean >= threshold ? this.#above + 1 : 0;
     if (this.#above < consecutive || atMs - this.#endedMs < refractoryMs) return null;
     this.#isOn = true;
     return 'start';
+  }
+  /** Nothing is heard any more. @returns whether a decision ends by it */
+  end(atMs: number): 'end' | null {
+    if (!this.#isOn) return null;
+    this.#isOn = false;
+    this.#above = 0;
+    this.#endedMs = atMs;
+    return 'end';
   }
 }

@@ -90,6 +90,11 @@ export class VoiceActivity {
     return this.#turn(true, atMs);
   }
 
+  /** Nothing is heard any more: a voice that was on ends. */
+  end(atMs: number): Decision | null {
+    return this.#isOn ? this.#turn(false, atMs) : null;
+  }
+
   /** Forgets what was heard: after a gap in the stream. A voice that was on goes on until its hangover. */
   reset(): void {
     this.#mel.reset();

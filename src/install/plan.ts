@@ -44,6 +44,7 @@ const ENABLED = [
   'entryphone-media.service',
   'entryphone-station.service',
   'entryphone-flows.service',
+  'entryphone-inference.service',
   'entryphone-flows-restart.path',
 ];
 

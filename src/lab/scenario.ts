@@ -7,6 +7,7 @@ import { AppError, errorText } from '../core/errors.js';
 import { silentLogger } from '../core/logger.js';
 import { LabCloud } from './cloud.js';
 import { Site } from './site.js';
+import type { FlowsPlan } from './site-config.js';
 import { buttonLine } from './site-control.js';
 import { StationWatch } from './station-watch.js';
 
@@ -29,8 +30,14 @@ export type Via = (typeof WAYS)[number];
 /** A site of the scenario's own, on ports that are free. */
 export async function startScenarioSite(
   context: ScenarioContext,
-  { flows = false, via = 'direct' }: { readonly flows?: boolean; readonly via?: Via } = {},
+  options: {
+    /** With Node-RED; by name: what the door station's begins with. */
+    readonly flows?: boolean | FlowsPlan['doorFlows'];
+    readonly via?: Via;
+    readonly hearing?: boolean;
+  } = {},
 ): Promise<Site> {
+  const { flows = false, via = 'direct', hearing = false } = options;
   const cloud = via === 'gateway' ? await startCloud(context) : undefined;
   return Site.start({
     cloud,
@@ -38,13 +45,16 @@ export async function startScenarioSite(
     runDir: join(context.dir, 'run'),
     brokerPort: await freePort(),
     firstRtpPort: FIRST_RTP_PORT,
-    ...(flows
-      ? { flows: { ports: { door: await freePort(), indoor: await freePort() }, goodAfterMs: GOOD_AFTER_MS } }
-      : {}),
+    ...(flows === false ? {} : { flows: await flowsPlan(typeof flows === 'string' ? flows : 'door-station') }),
+    hearing,
     logger: silentLogger,
     mediaPath: via === 'mqtt' ? 'mqtt' : 'auto',
     onProgress: (text) => context.log(`starting: ${text}`),
   });
+}
+
+async function flowsPlan(doorFlows: NonNullable<FlowsPlan['doorFlows']>): Promise<FlowsPlan> {
+  return { ports: { door: await freePort(), indoor: await freePort() }, goodAfterMs: GOOD_AFTER_MS, doorFlows };
 }
 
 async function startCloud({ dir, log }: ScenarioContext): Promise<LabCloud> {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import type { Config } from '../config/schema.js';
 
 /** The two stations of the lab's site: a door station, and an indoor station that hosts the site. */
 export const STATIONS = ['door', 'indoor'] as const;
@@ -26,6 +27,8 @@ export interface SitePlan {
   readonly pulseMs: number;
   /** Null: without flows, each press does what `buttons` says. */
   readonly flows: FlowsPlan | null;
+  /** The door station hears by itself, and its flows may have its sound. */
+  readonly hearing: boolean;
   /** Null: one site, which the indoor station hosts. */
   readonly cloud: CloudPlan | null;
 }
@@ -43,6 +46,8 @@ export interface FlowsPlan {
   /** Of each station's editor. */
   readonly ports: Readonly<Record<StationId, number>>;
   readonly goodAfterMs?: number;
+  /** What the door station's first start begins with. */
+  readonly doorFlows?: Config['flows']['initial'];
 }
 
 export const RTP_PORTS_EACH = 20;
@@ -75,6 +80,7 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
     call: { ringTimeoutMs: plan.ringTimeoutMs },
     door: { pulseMs: plan.pulseMs },
     flows: flowsOf(plan, id),
+    ...(plan.hearing && isDoor ? { taps: { flows: true }, inference: { enabled: true } } : {}),
     mqtt: {
       url: `mqtts://127.0.0.1:${brokerPort}`,
       ca: join(pki, 'ca.pem'),
@@ -103,6 +109,6 @@ function directoryOf(ids: readonly StationId[]): object {
 
 function flowsOf({ flows }: SitePlan, id: StationId): object {
   if (flows === null) return { enabled: false };
-  const { ports, ...settings } = flows;
-  return { ...settings, port: ports[id], initial: id === 'door' ? 'door-station' : 'indoor-station' };
+  const { ports, doorFlows = 'door-station', ...settings } = flows;
+  return { ...settings, port: ports[id], initial: id === 'door' ? doorFlows : 'indoor-station' };
 }

@@ -20,6 +20,7 @@ const boardProfile = join(packageRoot, 'device/virtual-board.yaml');
 
 /** A board's unit has the same figures: a flow that hangs is deaf to SIGTERM. */
 const FLOWS_START_MS = 90_000;
+const INFERENCE_START_MS = 30_000;
 const FLOWS_STOP_MS = 10_000;
 /** But the whole site ends within two seconds. */
 const MOST_STOP_MS = 1_500;
@@ -30,6 +31,7 @@ export interface StationServices {
   readonly media: Service;
   readonly station: Service;
   readonly flows: Service | undefined;
+  readonly inference: Service | undefined;
 }
 
 export interface SiteOptions {
@@ -42,6 +44,8 @@ export interface SiteOptions {
   readonly pulseMs?: number;
   /** With Node-RED, which starts when the stations are there; until then, and without, presses do what is configured. */
   readonly flows?: FlowsPlan;
+  /** The door station hears by itself: a process more, waited for by nobody either. */
+  readonly hearing?: boolean;
   /** Two sites, each station the host of its own, which this joins; stopped with them. */
   readonly cloud?: LabCloud | undefined;
   /** The indoor station gets the machine's own sound card: ALSA's `default`. */
@@ -56,7 +60,7 @@ export interface SiteOptions {
 }
 
 /**
- * A whole site on one machine, of real parts: two stations of two supervised processes each (three with flows), on a board
+ * A whole site on one machine, of real parts: two stations of two supervised processes each (with flows and inference up to four), on a board
  * and a sound card of their own.
  *
  *   virtual sound ── door, indoor          one private daemon; a microphone, a speaker and a way to feed and hear them each
@@ -64,6 +68,7 @@ export interface SiteOptions {
  *   media, station ─ door │ indoor         supervised as systemd would; the indoor station runs the broker, or with a
  *                                          cloud each its own
  *   flows ────────── door │ indoor         Node-RED, started last and waited for by nobody
+ *   inference ────── door                  if asked for; likewise
  */
 export class Site {
   readonly plan: SitePlan;
@@ -129,7 +134,10 @@ export class Site {
       await Promise.all([...STATIONS.map((id) => site.#whole(id)), cloud?.whole()]);
       signal?.throwIfAborted();
       signal?.removeEventListener('abort', giveUp);
-      for (const id of STATIONS) startFlows(services[id].flows, options.logger);
+      for (const id of STATIONS) {
+        startUnwaited(services[id].flows, options.logger);
+        startUnwaited(services[id].inference, options.logger);
+      }
       return site;
     } catch (error) {
       for (const step of undo.reverse()) await step();
@@ -219,6 +227,7 @@ function planOf(options: SiteOptions, sound: VirtualSound): SitePlan {
     ringTimeoutMs: options.ringTimeoutMs ?? 30_000,
     pulseMs: options.pulseMs ?? 3_000,
     flows: options.flows ?? null,
+    hearing: options.hearing ?? false,
     cloud: options.cloud?.plan ?? null,
   };
 }
@@ -284,28 +293,44 @@ function prepare(
               stopTimeoutMs: FLOWS_STOP_MS,
             },
           });
+    const inference =
+      plan.hearing && id === 'door'
+        ? new Service({
+            ...common,
+            output: output('inference'),
+            spec: {
+              name: `${id} inference`,
+              command: node('inference.js'),
+              startTimeoutMs: INFERENCE_START_MS,
+              watchdogMs: 10_000,
+              stopTimeoutMs: 1_500,
+            },
+          })
+        : undefined;
     station.on('restart', (service, reason) => {
       if (service === 'flows') void flows?.restart(reason);
+      if (service === 'inference') void inference?.restart(reason);
     });
-    return { media, station, flows };
+    return { media, station, flows, inference };
   };
   return { services: { door: servicesOf('door'), indoor: servicesOf('indoor') }, logs };
 }
 
-/** Flows may take their time, and nobody waits for them: not even for their first start. */
-function startFlows(flows: Service | undefined, logger: Logger): void {
-  flows?.start().catch((error: unknown) => {
+/** Flows and inference may take their time, and nobody waits for them: not even for their first start. */
+function startUnwaited(service: Service | undefined, logger: Logger): void {
+  service?.start().catch((error: unknown) => {
     const isStopped = error instanceof AppError && error.code === 'service-stopped';
-    if (!isStopped) logger.error({ error: errorText(error) }, 'the flows do not start');
+    if (!isStopped) logger.error({ error: errorText(error) }, 'a service does not start');
   });
 }
 
 /** Stations first, since they hang up through media; the site host, with the broker, last. */
 async function stopServices(services: Site['services']): Promise<void> {
-  const flows = STATIONS.map((id) => services[id].flows?.stop(MOST_STOP_MS));
+  const others = STATIONS.flatMap((id) => [services[id].flows, services[id].inference]);
+  const stopping = others.map((service) => service?.stop(MOST_STOP_MS));
   await services.door.station.stop();
   await services.indoor.station.stop();
-  await Promise.all([services.door.media.stop(), services.indoor.media.stop(), ...flows]);
+  await Promise.all([services.door.media.stop(), services.indoor.media.stop(), ...stopping]);
 }
 
 /** For people: one line of pino's as text, undefined below `warn`. */

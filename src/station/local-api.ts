@@ -5,7 +5,6 @@ import { type StationStatus, stationNotifications, stationRequests } from '../pr
 import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
-import type { SelfTest } from './self-test.js';
 
 export type LocalApi = RpcServer<typeof stationNotifications>;
 
@@ -15,12 +14,11 @@ export function serveLocalApi(options: {
   calls: CallControl;
   digits: CallDigits;
   door: DoorControl;
-  selfTest: SelfTest;
   status: () => Promise<StationStatus>;
   logger: Logger;
   refused: Counters<string>;
 }): Promise<LocalApi> {
-  const { path, calls, digits, door, selfTest, status, logger, refused } = options;
+  const { path, calls, digits, door, status, logger, refused } = options;
   return serveRpc({
     path,
     requests: stationRequests,
@@ -35,7 +33,6 @@ export function serveLocalApi(options: {
       },
       'call.dtmf': async (params) => ({ callId: await digits.send(params.digits, params.durationMs) }),
       'door.open': () => door.open(),
-      'selftest.run': () => selfTest.run('local'),
       'station.status': status,
     },
     logger,

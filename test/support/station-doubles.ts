@@ -297,7 +297,6 @@ export class BoardDouble {
       this.doorOpen = open;
       onDoor(open);
     };
-    const { contact } = this;
     const light = (name: keyof BoardDouble['lights']) => ({
       set: (on: boolean) => {
         this.lights[name] = on;
@@ -319,7 +318,7 @@ export class BoardDouble {
         safe: () => setDoor(false),
         close: () => setDoor(false),
       },
-      contact: contact,
+      contact: this.contact,
       leds: { microphone: light('microphone'), call: light('call'), status: light('status') },
       buttonFault: () => null,
       place: () => null,

@@ -53,7 +53,7 @@ async function run(options: RunOptions): Promise<void> {
     brokerPort: portOf(options.port),
     firstRtpPort: FIRST_RTP_PORT,
     ownCardIndoors: options.card === true,
-    ...(options.flows ? { flows: { ports: EDITOR_PORTS } } : {}),
+    ...(options.flows ? { flows: { ports: EDITOR_PORTS }, hearing: true } : {}),
     logger: processLogger('supervisor', 'warn'),
     onProgress: (text) => note(`starting: ${text}`),
     onLog: (service, line) => {
