@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Attack, type AttackOutcome, attackOutcome } from './attack.js';
+import { RESCUE_ATTACKS } from './rescue-attacks.js';
 import type { ScenarioContext } from './scenario.js';
 import { SIGNATURE_ATTACKS } from './signature-attacks.js';
 import { TRUST_ATTACKS } from './trust-attacks.js';
@@ -13,7 +14,7 @@ export interface AttacksOutcome {
 }
 
 /** All there are: each has a test of its own as well. */
-export const ATTACKS: readonly Attack[] = [...TRUST_ATTACKS, ...SIGNATURE_ATTACKS];
+export const ATTACKS: readonly Attack[] = [...TRUST_ATTACKS, ...SIGNATURE_ATTACKS, ...RESCUE_ATTACKS];
 
 /** Attacks on updates, one after another, each on a repository and a station of its own. */
 export async function runAttacksScenario({ dir, log }: ScenarioContext): Promise<AttacksOutcome> {

@@ -172,6 +172,19 @@ export const TRUST_ATTACKS: readonly Attack[] = [
     },
   },
   {
+    name: 'older-package-as-newer',
+    does: 'has the key of flows, and signs old flows as new ones',
+    code: 'trust-wrong-target',
+    prepare: async (dir) => {
+      const { bench, trust } = await trusting(dir);
+      const path = 'flows/6.6.6/any/manifest.json';
+      await bench.repository.addTargets([{ path, bytes: manifest('flows') }]);
+      await bench.publish();
+      bench.serve(path, manifest('flows'));
+      return () => trust.manifest(path);
+    },
+  },
+  {
     name: 'truncated-package',
     does: 'serves the first half of the manifest',
     code: 'trust-wrong-target',

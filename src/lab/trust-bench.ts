@@ -10,6 +10,8 @@ import { TufTrust } from '../adapters/tuf/tuf-trust.js';
 import type { Clock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import { silentLogger } from '../core/logger.js';
+import { contentHash, type ReleaseKind } from '../fleet/manifest.js';
+import { writeManifest } from '../protocol/release-manifest.js';
 
 export const DAY_MS = 86_400_000;
 export const FIRMWARE = 'releases/1.2.0/arm64/manifest.json';
@@ -202,8 +204,16 @@ export class TrustBench {
   }
 }
 
-export function manifest(kind: string, version = '1.2.0'): Buffer {
-  return Buffer.from(JSON.stringify({ kind, version, files: [] }));
+/** The manifest of a release of one small file. */
+export function manifest(kind: ReleaseKind, version = '1.2.0'): Buffer {
+  const architecture = kind === 'firmware' ? 'arm64' : 'any';
+  const content = `${kind} ${version}`;
+  const [id, sizeBytes] = [sha256Of(content), content.length];
+  const files = [{ path: 'content', mode: 0o644, sizeBytes, sha256: id } as const];
+  const chunks = [{ id, sizeBytes, storedBytes: sizeBytes }];
+  const requires = { boards: [], freeBytes: 0 };
+  const hash = contentHash(files);
+  return Buffer.from(writeManifest({ kind, version, architecture, requires, sizeBytes, hash, files, chunks }));
 }
 
 export function signedBy(role: Role, signed: Forged, signers: readonly SigningKey[]): Buffer {

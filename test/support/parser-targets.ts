@@ -17,7 +17,7 @@ import { isStun, parseStunBinding, writeStunRequest, writeStunResponse } from '.
 import { writeTelephoneEvent } from '../../src/rtp/telephone-event.js';
 import { type FuzzTarget, promise } from './fuzz.js';
 import { keyOf } from './srtp-keys.js';
-import { callMessages, manifests, sdp } from './text-targets.js';
+import { callMessages, manifests, minisignSignatures, sdp } from './text-targets.js';
 
 const SSRC = 0x1234_5678;
 
@@ -297,7 +297,20 @@ function telephoneEvents(): FuzzTarget {
 export function parserTargets(): FuzzTarget[] {
   const suites: SrtpSuite[] = ['AES_CM_128_HMAC_SHA1_80', 'AEAD_AES_128_GCM', 'AEAD_AES_256_GCM'];
   return [
-    ...[rtp, red, rtcp, lyingReports(), sdp, framing, stun, callMessages, manifests, opusPackets, telephoneEvents()],
+    ...[
+      rtp,
+      red,
+      rtcp,
+      lyingReports(),
+      sdp,
+      framing,
+      stun,
+      callMessages,
+      manifests,
+      minisignSignatures,
+      opusPackets,
+      telephoneEvents(),
+    ],
     ...suites.flatMap((suite) => [srtp(suite, 'rtp'), srtp(suite, 'rtcp')]),
   ];
 }

@@ -1,7 +1,11 @@
 /** Fuzz targets of text that comes from outside: SDP, call messages and manifests of releases. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { readMinisignKey, readMinisignSignature, verifyMinisign } from '../../src/adapters/minisign/minisign.js';
 import { negotiate } from '../../src/call/negotiate.js';
 import { offerSecurity } from '../../src/call/sdes.js';
 import { parseSdp, writeSdp } from '../../src/call/sdp.js';
+import { AppError } from '../../src/core/errors.js';
 import { manifestFault } from '../../src/fleet/manifest.js';
 import { readCallMessage } from '../../src/protocol/call-message.js';
 import { readManifest, writeManifest } from '../../src/protocol/release-manifest.js';
@@ -160,5 +164,27 @@ export const manifests: FuzzTarget = {
     );
     promise(readManifest(writeManifest(value)).ok, 'what was read can be written');
     return 'ok';
+  },
+};
+
+const minisignFixture = (name: string) =>
+  readFileSync(resolve(import.meta.dirname, '../../../test/fixtures/minisign', name));
+const signedFile = minisignFixture('file');
+const rescueKey = readMinisignKey(minisignFixture('key.pub').toString('utf8'));
+export const minisignSignatures: FuzzTarget = {
+  name: 'minisign signatures',
+  corpus: ['good.minisig', 'legacy-algorithm.minisig', 'bit-flipped.minisig'].map(minisignFixture),
+  words: ['trusted comment: ', 'untrusted comment: ', '\n', '====', 'RUR', '\u0000', '\r\n'],
+  leastClasses: 3,
+  take: (input) => {
+    try {
+      const signature = readMinisignSignature(input.toString('utf8'));
+      const comment = verifyMinisign(signedFile, signature, [rescueKey]);
+      promise(comment === 'entryphone rescue firmware 1.4.0 arm64', 'nothing else was signed');
+      return 'ok';
+    } catch (error) {
+      if (error instanceof AppError) return error.message.slice(0, 60);
+      throw error;
+    }
   },
 };

@@ -15,7 +15,7 @@ import {
   withFrame,
 } from './metadata.js';
 import { RepositoryFiles, sha256Of } from './repository-files.js';
-import { LIFETIME_MS, OFFLINE_ROLES, type OfflineRole, RESCUE_FIELD, type Role, roleOfTarget } from './roles.js';
+import { LIFETIME_MS, OFFLINE_ROLES, type OfflineRole, RESCUE_FIELD, ROLES, type Role, roleOfTarget } from './roles.js';
 import type { PublicKey, SigningKey } from './signing-key.js';
 
 /** A file that is to be vouched for. */
@@ -149,9 +149,31 @@ export class TufRepository {
         published.push(role);
       }
       for (const role of complete) await this.#files.unstage(role);
-      published.push(...(await this.#signOnline(keys)));
     }
+    // What waits does not keep a timestamp from being renewed.
+    published.push(...(await this.#signOnline(keys)));
     return { published, waiting };
+  }
+
+  /** Ids of the keys that have something to sign: what waits, and snapshot and timestamp. */
+  async wanted(): Promise<ReadonlySet<string>> {
+    const { snapshot, timestamp } = await this.keys();
+    const wanted = new Set([...snapshot, ...timestamp].map(({ keyId }) => keyId));
+    for (const role of OFFLINE_ROLES) {
+      if ((await this.#files.pending(role)) === undefined) continue;
+      for (const keyId of await this.#signers(role)) wanted.add(keyId);
+    }
+    return wanted;
+  }
+
+  /** When what is published expires, by role, in ms since 1970. */
+  async expiries(): Promise<Partial<Record<Role, number>>> {
+    const all = await Promise.all(ROLES.map(async (role) => [role, await this.#files.published(role)] as const));
+    return Object.fromEntries(
+      all.flatMap(([role, file]) =>
+        file === undefined ? [] : [[role, Date.parse(signedOf(file.text).expires as string)]],
+      ),
+    );
   }
 
   /** The public keys of each role, as the newest metadata names them, published or not. */
@@ -175,9 +197,10 @@ export class TufRepository {
 
   /** Snapshot, where it says something new or has half its life behind it, and timestamp, each time. */
   async #signOnline(keys: readonly SigningKey[]): Promise<Role[]> {
-    const allowed = await this.keys();
-    const keyOf = (role: 'snapshot' | 'timestamp') =>
-      keys.find((key) => allowed[role].some(({ keyId }) => keyId === key.keyId));
+    const rootFile = await this.#files.published('root');
+    if (rootFile === undefined) return [];
+    const { roles } = signedOf(rootFile.text) as unknown as RootJson;
+    const keyOf = (role: 'snapshot' | 'timestamp') => keys.find(({ keyId }) => roles[role].keyids.includes(keyId));
     const [snapshotKey, timestampKey] = [keyOf('snapshot'), keyOf('timestamp')];
     const targets = await this.#files.published('targets');
     const flows = await this.#files.published('flows');

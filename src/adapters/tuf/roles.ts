@@ -1,4 +1,6 @@
 import { AppError } from '../../core/errors.js';
+import { type Manifest, releaseFolder } from '../../fleet/manifest.js';
+import { MOST_MANIFEST_BYTES } from '../../protocol/release-manifest.js';
 
 /** Who may say what (TUF 1.0.34, clause 2.1); `flows` is delegated to by `targets`. In the order in which each trusts the next. */
 export const ROLES = ['root', 'targets', 'flows', 'snapshot', 'timestamp'] as const;
@@ -32,18 +34,18 @@ export const MOST_BYTES: Readonly<Record<Role, number>> = {
 };
 
 /** The longest target, which is the manifest of a release, in bytes. */
-export const MOST_TARGET_BYTES = 16 * 1024 * 1024;
+export const MOST_TARGET_BYTES = MOST_MANIFEST_BYTES;
 
 /** What stands in the signed part beside the fields of TUF: when it was signed (ISO 8601), and who may sign a rescue. */
 export const ISSUED_FIELD = 'x-issued';
 export const RESCUE_FIELD = 'x-rescue-keys';
 
-/** Folders of targets, who signs what is in them, and which kinds of release that may be. */
-const FOLDERS: Readonly<Record<string, { readonly role: 'targets' | 'flows'; readonly kinds: readonly string[] }>> = {
-  releases: { role: 'targets', kinds: ['firmware'] },
-  models: { role: 'targets', kinds: ['models'] },
-  flows: { role: 'flows', kinds: ['flows'] },
-  config: { role: 'flows', kinds: ['config'] },
+/** Who signs the manifests in which folder (`releaseFolder` of fleet). */
+const FOLDERS: Readonly<Record<string, 'targets' | 'flows'>> = {
+  releases: 'targets',
+  models: 'targets',
+  flows: 'flows',
+  config: 'flows',
 };
 
 /** `flows/1.4.0/x64/manifest.json`: two to six parts, none of them `.` or `..`. */
@@ -55,36 +57,20 @@ const DEPTHS = [1, 2, 3, 4, 5];
  * (clause 4.5, PATHPATTERN).
  */
 export const FLOWS_PATTERNS: readonly string[] = Object.entries(FOLDERS)
-  .filter(([, { role }]) => role === 'flows')
+  .filter(([, role]) => role === 'flows')
   .flatMap(([folder]) => DEPTHS.map((depth) => `${folder}${'/*'.repeat(depth)}`));
 
 /** The role that signs this target. @throws AppError `trust-target-unknown` for a path that is none of a release */
 export function roleOfTarget(path: string): 'targets' | 'flows' {
-  return folderOf(path).role;
-}
-
-/**
- * What a manifest is about must fit to who signed it: whoever holds the key of flows could else sign a firmware as
- * `flows/…`.
- * @throws AppError `trust-wrong-role`
- */
-export function checkKindOfTarget(path: string, kind: string): void {
-  const { kinds, role } = folderOf(path);
-  if (kinds.includes(kind)) return;
-  throw new AppError(
-    'trust-wrong-role',
-    `${path} says that it is ${kind.slice(0, 40)}, which ${role} may not sign there`,
-    {
-      remedy: `There it may be: ${kinds.join(', ')}`,
-    },
-  );
-}
-
-function folderOf(path: string): (typeof FOLDERS)[string] {
   const [folder = ''] = path.split('/', 1);
-  const found = TARGET_PATH.test(path) && Object.hasOwn(FOLDERS, folder) ? FOLDERS[folder] : undefined;
-  if (found !== undefined) return found;
+  const role = TARGET_PATH.test(path) && Object.hasOwn(FOLDERS, folder) ? FOLDERS[folder] : undefined;
+  if (role !== undefined) return role;
   throw new AppError('trust-target-unknown', `${path.slice(0, 100)} is no path of a release`, {
     remedy: 'Such as releases/1.4.0/arm64/manifest.json, or in models/, flows/ or config/',
   });
+}
+
+/** The target that a release is, by its manifest. */
+export function targetOf(release: Pick<Manifest, 'kind' | 'version' | 'architecture'>): string {
+  return `${releaseFolder(release)}/manifest.json`;
 }

@@ -9,11 +9,13 @@ import type { Clock } from '../../core/clock.js';
 import { Counters } from '../../core/counters.js';
 import { AppError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
+import type { Manifest } from '../../fleet/manifest.js';
+import { readManifest } from '../../protocol/release-manifest.js';
 import { BoundedFetcher, METADATA_URL, missing, ROOTS_ARE_DONE } from './bounded-fetcher.js';
 import { readMetadata } from './metadata.js';
 import type { MetadataSource } from './metadata-source.js';
 import { refusalOf, refused } from './refusal.js';
-import { MOST_BYTES, MOST_TARGET_BYTES, RESCUE_FIELD, ROLES, type Role, roleOfTarget } from './roles.js';
+import { MOST_BYTES, MOST_TARGET_BYTES, RESCUE_FIELD, ROLES, type Role, roleOfTarget, targetOf } from './roles.js';
 import { issuedMs, readRoot, readTrustState, type TrustState, writeTrustState } from './trust-state.js';
 
 export interface TufTrustOptions {
@@ -117,6 +119,20 @@ export class TufTrust {
       if (bytes === undefined) throw missing(target.path);
       checkTarget(target, bytes);
       return bytes;
+    });
+  }
+
+  /**
+   * The manifest of a release that may be installed: signed by who may sign its kind, and of the path that it was asked for.
+   * @throws AppError of a `TrustRefusal`
+   */
+  async manifest(path: string): Promise<Manifest> {
+    const bytes = await this.fetchTarget(await this.target(path));
+    return this.#alone(async () => {
+      const found = readManifest(bytes);
+      if (!found.ok) throw refused('trust-malformed', `${path} is no manifest: ${found.why}`);
+      checkPlace(path, found.value);
+      return found.value;
     });
   }
 
@@ -231,6 +247,15 @@ export function checkTarget(target: TrustedTarget, bytes: Uint8Array): void {
   const { path, sizeBytes, sha256 } = target;
   if (bytes.length === sizeBytes && createHash('sha256').update(bytes).digest('hex') === sha256) return;
   throw refused('trust-wrong-target', `${path} is not the file that was signed`);
+}
+
+/** Whoever holds the key of flows could else sign a firmware as `flows/…`, and anybody an old release as a new one. */
+function checkPlace(path: string, manifest: Manifest): void {
+  const own = targetOf(manifest);
+  if (own === path) return;
+  const { role, other } = { role: roleOfTarget(path), other: roleOfTarget(own) };
+  if (role !== other) throw refused('trust-wrong-role', `${path} is a ${manifest.kind}, which ${role} may not sign`);
+  throw refused('trust-wrong-target', `${path} is the manifest of ${own}`);
 }
 
 function fileOf(work: string, role: Role): string {
