@@ -1,4 +1,7 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'tap';
+import { writeWav } from '../src/audio/wav.js';
 import { AppError } from '../src/core/errors.js';
 import { LOCALES, readPalette } from '../src/flows/palette-catalogue.js';
 import type { StationHealth } from '../src/protocol/flows-api.js';
@@ -117,6 +120,107 @@ test('nodes as Node-RED runs them, against the station that the contract is', as
     for (let second = 0; second < 100; second++) told(4.3);
     await until(() => bench.from('mos').length === 103);
     t.ok(bench.statuses.length - before <= 4 * 2, 'told on a change, five times a second at most');
+  });
+
+  await t.test(
+    'less bits, another path, a restart: asked for as the field has it, refused with what was expected',
+    async (t) => {
+      const common = { type: 'entryphone-call', value: 'payload', valueType: 'msg' };
+      await bench.deploy([
+        { ...common, id: 'limit', action: 'limit' },
+        { ...common, id: 'path', action: 'path' },
+        ...['media', 'inference', 'flows', 'nothing'].map((action) => ({
+          id: action,
+          type: 'entryphone-recover',
+          action,
+        })),
+      ]);
+      for (const payload of [32, '24.5', 0, null])
+        t.equal(await bench.input('limit', { payload }), null, String(payload));
+      t.same(
+        station.of('call.limit').map(({ bitrateBps }) => bitrateBps),
+        [32_000, 24_500, null, null],
+      );
+      for (const payload of [3, -1, 'much', {}, 1e9, Number.NaN]) {
+        t.match(await bench.input('limit', { payload }), '12 to 512 kbit/s, or 0', String(payload));
+      }
+      for (const payload of ['mqtt', 'auto']) t.equal(await bench.input('path', { payload }), null);
+      for (const payload of ['tcp', 1, undefined, { path: 'udp' }]) {
+        t.match(await bench.input('path', { payload }), 'auto, udp or mqtt is expected');
+      }
+      t.same(station.of('call.path'), [{ path: 'mqtt' }, { path: 'auto' }]);
+      for (const id of ['media', 'inference', 'flows']) t.equal(await bench.input(id, {}), null);
+      t.same(station.of('service.restart'), [{ service: 'media' }, { service: 'inference' }]);
+      t.equal(station.of('flows.fallBack').length, 1);
+      t.match(bench.from('media'), [{ payload: { action: 'media' } }]);
+      t.match(await bench.input('nothing', {}), 'not chosen');
+      station.refuses.set('service.restart', new AppError('too-soon', 'done less than 30 s ago'));
+      t.match(await bench.input('media', {}), 'done less than 30 s ago');
+      station.refuses.delete('service.restart');
+      await until(() => bench.status('media')?.fill === 'red');
+    },
+  );
+
+  await t.test('a sound is done when it is over; a node that goes takes its sound along', async (t) => {
+    const type = 'entryphone-say';
+    const common = { type, to: 'speaker', value: 'payload', valueType: 'msg', voice: 'en', durationMs: 250 };
+    await bench.deploy([
+      { ...common, id: 'text', what: 'text' },
+      { ...common, id: 'tone', what: 'tone', to: 'call' },
+      { ...common, id: 'file', what: 'file' },
+      { ...common, id: 'none', what: 'song' },
+    ]);
+    const plays = () => station.of('sound.play');
+    const over = async (id: string, message: Record<string, unknown>, reason: string): Promise<string | null> => {
+      const before = plays().length;
+      const done = bench.input(id, message);
+      await until(() => plays().length > before);
+      const sound = plays().at(-1)?.sound as { soundId?: string };
+      station.notify('sound.ended', { playId: sound.soundId ?? station.playId, reason: reason as 'played' });
+      return done;
+    };
+    t.equal(await over('text', { payload: ' Come in! ', topic: 'kept' }, 'played'), null);
+    t.same(plays(), [{ to: 'speaker', sound: { kind: 'text', text: 'Come in!', voice: 'en' } }]);
+    t.match(bench.from('text'), [{ topic: 'kept', payload: { durationMs: 500, reason: 'played' } }]);
+    t.equal(await over('text', { payload: 42 }, 'replaced'), null);
+    t.match(bench.from('text')[1], { payload: { reason: 'replaced' } });
+    t.match(await over('text', { payload: 'x' }, 'not-played'), 'card is down');
+    t.equal(bench.from('text').length, 2);
+    for (const [payload, said] of [
+      [undefined, 'a text is expected, not undefined'],
+      [{}, 'not object'],
+      ['  ', '1 to 500 characters is expected, not of 0'],
+      ['x'.repeat(501), 'not of 501'],
+    ] as const) {
+      t.match(await bench.input('text', { payload }), said);
+    }
+
+    t.equal(await over('tone', { payload: 880 }, 'no-call'), null);
+    t.match(plays().at(-1), { to: 'call', sound: { kind: 'tone', hz: 880, durationMs: 250 } });
+    for (const payload of [20, 'high', null, [440], 1e6]) {
+      t.match(await bench.input('tone', { payload }), 'a frequency of 50 to 7000 Hz is expected');
+    }
+
+    const file = join(bench.dir, 'chime.wav');
+    writeFileSync(file, writeWav({ samples: new Int16Array(12_000).fill(99), rateHz: 8_000 }));
+    t.equal(await over('file', { payload: file }, 'played'), null);
+    t.equal(station.of('sound.load').length, 3, '1.5 s at 16 kHz, in pieces of half a second');
+    t.match(await bench.input('file', { payload: join(bench.dir, 'none.wav') }), "can't be read");
+    t.match(await bench.input('file', { payload: 7 }), 'the path of a WAV file is expected, not number');
+    writeFileSync(file, 'no sound at all');
+    t.match(await bench.input('file', { payload: file }), 'Not a usable WAV file');
+    t.match(await bench.input('none', { payload: 'la' }), 'not chosen');
+    station.refuses.set('sound.play', new AppError('speech-absent', 'espeak-ng is not installed', { remedy: 'apt' }));
+    t.match(await bench.input('text', { payload: 'x' }), 'espeak-ng is not installed');
+    station.refuses.delete('sound.play');
+
+    const before = plays().length;
+    bench.give('text', { payload: 'a long story' });
+    await until(() => plays().length > before);
+    const { playId } = station;
+    await until(() => bench.status('text')?.text === 'plays 0.5 s');
+    await bench.deploy([{ ...common, id: 'text', what: 'text' }]);
+    await until(() => station.stopped.includes(playId));
   });
 
   await t.test('a light wants true or false, and says what it got', async (t) => {

@@ -23,7 +23,7 @@ type Message = Record<string, unknown>;
 const CALL_ID = 'call-0001';
 
 /** Of the n-th sound that was played. */
-export function playIdOf(n: number): string {
+function playIdOf(n: number): string {
   return `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
 }
 
@@ -35,6 +35,8 @@ export class StationDouble {
   call: CallView | null = null;
   hearing: HearingView = { state: 'absent', isEnabled: true, isHearing: false, models: [], refused: [] };
   #server: RpcServer<Notifications> | undefined;
+  /** Sounds that it was told to stop; kept over deployments. */
+  readonly stopped: string[] = [];
   #plays = 0;
 
   static async start(path: string): Promise<StationDouble> {
@@ -48,6 +50,11 @@ export class StationDouble {
   /** Requests of this name, without the heartbeats between them. */
   of(name: string): Record<string, unknown>[] {
     return this.asked.filter((one) => one.name === name).map(({ params }) => params);
+  }
+
+  /** Of the sound that was played last, unless it was loaded. */
+  get playId(): string {
+    return playIdOf(this.#plays);
   }
 
   /** The call comes into this state. */
@@ -123,7 +130,10 @@ export class StationDouble {
           const { sound } = params;
           return { playId: sound.kind === 'pcm' ? sound.soundId : playIdOf(this.#plays), durationMs: 500 };
         },
-        'sound.stop': noting('sound.stop', {}),
+        'sound.stop': (params) => {
+          this.stopped.push(params.playId);
+          return {};
+        },
         'door.open': noting('door.open', { opened: true, reason: 'opened' }),
         'alert.raise': noting('alert.raise', { id: '00000000-0000-4000-8000-000000000001' }),
         'led.set': noting('led.set', {}),
@@ -233,9 +243,14 @@ export class FlowBench {
   /** A message comes to a node. @returns what `done` was called with: null, or the error's words */
   async input(id: string, message: Message): Promise<string | null> {
     const before = this.#doneOf(id).length;
-    RED.nodes.getNode(id)?.receive(message);
+    this.give(id, message);
     await until(() => this.#doneOf(id).length > before);
     return this.#doneOf(id).at(-1)?.error ?? null;
+  }
+
+  /** As `input`, without waiting for the node to be done. */
+  give(id: string, message: Message): void {
+    RED.nodes.getNode(id)?.receive(message);
   }
 
   /** Messages of a node's output. */

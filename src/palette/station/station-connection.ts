@@ -3,6 +3,7 @@ import { connectRpc, type RpcClient } from '../../adapters/sockets/rpc.js';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
 import { AppError } from '../../core/errors.js';
+import type { ClipEnd } from '../../protocol/clip-api.js';
 import {
   type ButtonPressed,
   flowsNotifications,
@@ -33,6 +34,8 @@ export interface StationListener {
   digit?(told: CallDtmf): void;
   quality?(report: QualityReport): void;
   health?(now: StationHealth): void;
+  /** A sound is over that a node of this connection had played. */
+  soundEnded?(playId: string, reason: ClipEnd): void;
   hearing?(view: HearingView): void;
   heard?(decision: HeardDecision): void;
 }
@@ -142,6 +145,8 @@ export class StationConnection {
         const { button } = listener;
         const wants = params.kind === 'press' ? button?.presses : button?.gestures;
         if (button?.name === params.button && wants === true) listener.pressed?.(params);
+      } else if ('playId' in params) {
+        listener.soundEnded?.(params.playId, params.reason);
       } else if ('microphoneDbfs' in params) {
         if (listener.wantsLevels === true) listener.level?.(params);
       } else if ('digit' in params) {
