@@ -219,8 +219,9 @@ test('nodes as Node-RED runs them, against the station that the contract is', as
     await until(() => plays().length > before);
     const { playId } = station;
     await until(() => bench.status('text')?.text === 'plays 0.5 s');
-    await bench.deploy([{ ...common, id: 'text', what: 'text' }]);
+    await bench.deploy([{ ...common, id: 'text', what: 'text', voice: 'de' }], 'nodes');
     await until(() => station.stopped.includes(playId));
+    await until(() => bench.done.some(({ id, error }) => id === 'text' && error === null));
   });
 
   await t.test('a light wants true or false, and says what it got', async (t) => {

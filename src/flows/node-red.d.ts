@@ -25,7 +25,9 @@ declare module 'node-red' {
     };
     readonly runtime: {
       readonly nodes: { getNodeConfigs(options: { lang: string }): Promise<string> };
-      readonly flows: { setFlows(options: { flows: object; deploymentType: 'full' }): Promise<{ rev: string }> };
+      readonly flows: {
+        setFlows(options: { flows: object; deploymentType: 'full' | 'nodes' }): Promise<{ rev: string }>;
+      };
     };
     readonly httpAdmin: (request: IncomingMessage, response: ServerResponse) => void;
   };

@@ -207,7 +207,7 @@ export class FlowBench {
    * Deploys nodes on a tab and waits until they see the station. Node-RED tells of nothing that goes nowhere: an output without a
    * wire gets one.
    */
-  async deploy(nodes: readonly Message[]): Promise<void> {
+  async deploy(nodes: readonly Message[], deploymentType: 'full' | 'nodes' = 'full'): Promise<void> {
     const sinks = { id: 'sink', type: 'debug', z: 'tab', x: 1, y: 1, active: false, wires: [] };
     const wired = nodes.map((node) => {
       const wires = (node.wires ?? [[], []]) as string[][];
@@ -221,16 +221,17 @@ export class FlowBench {
       };
     });
     const flows = [{ id: 'tab', type: 'tab', label: 'Bench' }, { id: 'station', type: 'entryphone-station' }, sinks];
-    await this.deployAsIs([...flows, ...wired]);
+    await this.deployAsIs([...flows, ...wired], deploymentType);
   }
 
-  async deployAsIs(flows: readonly Message[]): Promise<void> {
+  /** @param deploymentType `nodes`: only those that have changed are closed and made anew */
+  async deployAsIs(flows: readonly Message[], deploymentType: 'full' | 'nodes' = 'full'): Promise<void> {
     this.sent.length = 0;
     this.statuses.length = 0;
     this.done.length = 0;
     this.station.asked.length = 0;
     const begun = new Promise<void>((resolve) => RED.events.once('flows:started', () => resolve()));
-    await RED.runtime.flows.setFlows({ flows: { flows }, deploymentType: 'full' });
+    await RED.runtime.flows.setFlows({ flows: { flows }, deploymentType });
     await begun;
     await until(() => this.station.of('button.watch').length > 0);
   }

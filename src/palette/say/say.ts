@@ -29,7 +29,9 @@ export default function register(RED: NodeRed): void {
     const early = new Map<string, ClipEnd>();
     const part = joinStation(RED, this, config, {
       state: (state) => {
-        if (state !== 'connected') for (const over of [...playing.values()]) over('media-lost');
+        // Who closes the connection has the sounds end; who loses it does not know.
+        const reason = state === 'closed' ? 'stopped' : 'media-lost';
+        if (state !== 'connected') for (const over of [...playing.values()]) over(reason);
       },
       soundEnded: (playId, reason) => {
         const over = playing.get(playId);
