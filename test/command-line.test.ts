@@ -35,6 +35,10 @@ test('what is wrong is told on stderr, by the exit code, and to machines by one 
   const spoken: readonly (readonly [args: readonly string[], says: RegExp])[] = [
     [['say', 'door', '--file', noise], /noise\.wav: Not a usable WAV file/],
     [['press', 'door', 'bell', '--hold', 'long'], /--hold long is no time/],
+    [
+      ['gateway', 'prepare', '/proc/below', '--site', 'home', '--address', '127.0.0.1'],
+      /below.*can't be used as a folder/,
+    ],
   ];
   for (const [args, says] of spoken) {
     const { status, stdout, stderr } = run(args);

@@ -7,6 +7,7 @@ import { ManualClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
 import { piecesOf } from '../src/protocol/clip-api.js';
 import { agreement, RATE_HZ, started } from './support/engine.js';
+import { freeUdpPort } from './support/site.js';
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   for (let tries = 0; tries < 2_000; tries++) {
@@ -20,8 +21,8 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-engine-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   const clock = new ManualClock();
-  const door = await started(dir, 'door', clock, 42_000);
-  const indoor = await started(dir, 'indoor', clock, 42_300);
+  const door = await started(dir, 'door', clock, await freeUdpPort());
+  const indoor = await started(dir, 'indoor', clock, await freeUdpPort());
   const sessionId = 'session-1';
   const statusOf = (one: typeof door) => one.station.call('engine.status', {});
 
@@ -154,7 +155,7 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   t.same([door.speaker.listener, indoor.speaker.listener, indoor.microphone.listener], [null, null, null]);
   await until('the stations are cut off', () => door.told.includes('closed') && indoor.told.includes('closed'));
   t.equal(clock.timers, 0, 'nothing is left to be done');
-  const second = await started(dir, 'door', clock, 42_000);
+  const second = await started(dir, 'door', clock, await freeUdpPort());
   await second.engine.close();
 });
 
@@ -162,7 +163,7 @@ test('the loop of speaker and microphone is measured, and gives way to whoever n
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-engine-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   const clock = new ManualClock();
-  const door = await started(dir, 'door', clock, 42_600);
+  const door = await started(dir, 'door', clock, await freeUdpPort());
   t.teardown(() => door.engine.close());
   const how = { signalDbfs: -20, leastLevelDb: -40 };
   const size = frameSamples(RATE_HZ);
@@ -234,7 +235,10 @@ test('a session that probes hears itself through one that echoes; no card has a 
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-engine-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   const clock = new ManualClock();
-  const [door, host] = [await started(dir, 'door', clock, 42_900), await started(dir, 'host', clock, 43_200)];
+  const [door, host] = [
+    await started(dir, 'door', clock, await freeUdpPort()),
+    await started(dir, 'host', clock, await freeUdpPort()),
+  ];
   t.teardown(() => Promise.all([door.engine.close(), host.engine.close()]));
   const probe = { sessionId: 'probe-0001' };
   const echo = { sessionId: 'echo-0001' };

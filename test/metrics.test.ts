@@ -9,7 +9,7 @@ import { readText, serveText } from '../src/adapters/sockets/text-page.js';
 import { ManualClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { agreement, started } from './support/engine.js';
-import { Site } from './support/site.js';
+import { freeUdpPort, Site } from './support/site.js';
 import { configFile, Post } from './support/station-post.js';
 
 const url = '/metrics';
@@ -128,7 +128,7 @@ test('a reader bears with what comes: too much, too late', async (t) => {
 
 test("the media process tells of its sessions by their calls' ids, and of itself", async (t) => {
   const dir = folder(t);
-  const door = await started(dir, 'door', new ManualClock(), 43_000);
+  const door = await started(dir, 'door', new ManualClock(), await freeUdpPort());
   t.teardown(() => door.engine.close());
   t.teardown(() => door.station.close());
   const path = join(dir, 'door', 'media-metrics.sock');

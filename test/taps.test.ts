@@ -13,7 +13,7 @@ import { L16_PAYLOAD_TYPE, L16Reader, L16Writer } from '../src/rtp/l16.js';
 import { writeRtp } from '../src/rtp/rtp-packet.js';
 import { StationTaps } from '../src/station/station-taps.js';
 import { agreement, RATE_HZ, started } from './support/engine.js';
-import { until } from './support/site.js';
+import { freeUdpPort, until } from './support/site.js';
 
 const FRAME = 160;
 
@@ -83,7 +83,7 @@ test('taps of a media process: heard by real UDP, lossy, counted; the microphone
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-taps-'));
   t.teardown(() => rmSync(dir, { recursive: true }));
   const clock = new ManualClock();
-  const door = await started(dir, 'door', clock, 43_000);
+  const door = await started(dir, 'door', clock, await freeUdpPort());
   const heard: number[] = [];
   const refused = new Counters<string>();
   const receiver = await TapReceiver.open({ clock, refused, sound: ({ samples }) => heard.push(...samples) });
@@ -174,7 +174,7 @@ test('taps of a media process: heard by real UDP, lossy, counted; the microphone
   await door.engine.close();
   t.equal(clock.timers, 0, 'nothing is left to be done');
 
-  const fullband = await started(dir, 'fullband', clock, 43_300, {
+  const fullband = await started(dir, 'fullband', clock, await freeUdpPort(), {
     audio: { capture: 'a', playback: 'b', profile: 'fullband' },
   });
   heard.length = 0;

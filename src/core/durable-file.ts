@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, rename, rm } from 'node:fs/promises';
+import { link, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { makeFolder } from './folder.js';
 
 /** Ends in this while it is being written; what a power cut leaves behind is never read. */
 const PARTIAL = '.partial';
@@ -38,7 +39,7 @@ async function placed(
   place: (from: string, to: string) => Promise<void>,
 ): Promise<void> {
   const folder = dirname(path);
-  await mkdir(folder, { recursive: true, mode: mode === PRIVATE ? 0o700 : 0o755 });
+  makeFolder(folder, mode === PRIVATE ? 0o700 : 0o755);
   const partial = `${path}.${randomBytes(4).toString('hex')}${PARTIAL}`;
   try {
     const file = await open(partial, 'wx', mode);

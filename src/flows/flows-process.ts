@@ -1,11 +1,12 @@
 import { type EventEmitter, once } from 'node:events';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
+import { makeFolder } from '../core/folder.js';
 import type { Logger } from '../core/logger.js';
 import { FLOWS_SOCKET, SAFE_MODE_FILE } from '../protocol/flows-api.js';
 import { EditorAccess } from './editor-access.js';
@@ -46,7 +47,7 @@ export async function startFlows(options: {
 }): Promise<FlowsProcess> {
   const { config, dir, clock, logger } = options;
   setPriority(NICENESS);
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  makeFolder(dir);
   const url = `http://127.0.0.1:${config.flows.port}`;
   const path = join(config.run, FLOWS_SOCKET);
   const isSafeMode = existsSync(join(config.run, SAFE_MODE_FILE));

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, realpathSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, realpathSync, renameSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { AppError, errorText } from '../core/errors.js';
+import { makeFolder } from '../core/folder.js';
 import type { Step } from './plan.js';
 
 /**
@@ -104,7 +105,7 @@ function readIfThere(path: string): string | undefined {
 /** All of it or nothing, also when the power is cut. */
 function write(path: string, text: string): void {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    makeFolder(dirname(path), 0o755);
     const partial = `${path}.partial`;
     const file = openSync(partial, 'w', 0o644);
     try {
@@ -115,7 +116,7 @@ function write(path: string, text: string): void {
     }
     renameSync(partial, path);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
+    const { code } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
     throw new AppError('not-written', `${path} can't be written (${code ?? errorText(error)})`, {
       remedy: code === 'EACCES' || code === 'EPERM' ? 'Use sudo' : 'Is the disk full, or read-only?',
       cause: error,

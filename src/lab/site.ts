@@ -1,4 +1,4 @@
-import { createWriteStream, mkdirSync, rmSync, type WriteStream, writeFileSync } from 'node:fs';
+import { createWriteStream, rmSync, type WriteStream, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectRpc, type RpcClient } from '../adapters/sockets/rpc.js';
 import { Service } from '../adapters/supervisor/foreground.js';
@@ -6,6 +6,7 @@ import { nodeProgram } from '../adapters/supervisor/node-program.js';
 import { loadConfig } from '../config/load.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
+import { makeFolder } from '../core/folder.js';
 import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import { stationNotifications, stationRequests } from '../protocol/station-api.js';
@@ -106,7 +107,7 @@ export class Site {
     };
     const undo: (() => Promise<void>)[] = [async () => options.cloud?.stop()];
     try {
-      for (const dir of [options.dir, options.runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+      for (const dir of [options.dir, options.runDir]) makeFolder(dir);
       progress('virtual sound card and GPIO chips');
       const starting = [
         collect(undo, startVirtualSound({ dir: join(options.runDir, 'sound'), stations: [...STATIONS], signal })),
@@ -240,8 +241,7 @@ function prepare(
 ): { services: Site['services']; logs: WriteStream[] } {
   const logs: WriteStream[] = [];
   const servicesOf = (id: StationId) => {
-    for (const dir of [join(plan.dir, id, 'state'), join(plan.runDir, id)])
-      mkdirSync(dir, { recursive: true, mode: 0o700 });
+    for (const dir of [join(plan.dir, id, 'state'), join(plan.runDir, id)]) makeFolder(dir);
     const file = join(plan.dir, `${id}.yaml`);
     writeFileSync(file, stationConfig(plan, id), { mode: 0o600 });
     loadConfig(file);

@@ -63,7 +63,11 @@ function handCards() {
   return { microphone, speaker, parts };
 }
 
-/** An engine with its station's end of the control socket. @param more of its configuration */
+/**
+ * An engine with its station's end of the control socket.
+ * @param firstPort of its RTP ports: `freeUdpPort()`, since other tests may run beside this one
+ * @param more of its configuration
+ */
 export async function started(dir: string, id: string, clock: ManualClock, firstPort: number, more: object = {}) {
   const cards = handCards();
   const run = join(dir, id);
@@ -73,7 +77,7 @@ export async function started(dir: string, id: string, clock: ManualClock, first
       station: { id, name: id, site: 'home' },
       board: 'none',
       audio: { capture: `${id}-microphone`, playback: `${id}-speaker` },
-      rtp: { address: '127.0.0.1', ports: { from: firstPort, to: firstPort + 200 } },
+      rtp: { address: '127.0.0.1', ports: { from: firstPort, to: Math.min(firstPort + 200, 65_535) } },
       mqtt: { url: 'mqtts://127.0.0.1:1', ca: 'none', cert: 'none', key: 'none' },
       state: run,
       run,

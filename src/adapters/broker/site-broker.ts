@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock, Timer } from '../../core/clock.js';
 import { AppError, errorText } from '../../core/errors.js';
+import { makeFolder } from '../../core/folder.js';
 import type { Logger } from '../../core/logger.js';
 import { type Bridge, mosquittoConfig } from './mosquitto-config.js';
 import { MosquittoProcess } from './mosquitto-process.js';
@@ -93,7 +94,7 @@ export class SiteBroker {
   async #writeFiles(): Promise<void> {
     const { listen, server, bridge } = this.#options;
     const { config, acl, store } = this.#paths;
-    await mkdir(store, { recursive: true, mode: 0o700 });
+    makeFolder(store);
     const files = { ca: resolve(server.ca), cert: resolve(server.cert), key: resolve(server.key), acl, store };
     await writeFile(acl, this.#options.acl, { mode: 0o600 });
     await writeFile(config, mosquittoConfig(listen, files, bridge), { mode: 0o600 });

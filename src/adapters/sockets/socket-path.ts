@@ -1,7 +1,8 @@
-import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createConnection, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { AppError } from '../../core/errors.js';
+import { makeFolder } from '../../core/folder.js';
 
 /** Room for `sun_path` (unix(7)), the closing zero apart. */
 const MOST_PATH_BYTES = 107;
@@ -47,7 +48,7 @@ async function makeWay(path: string): Promise<void> {
   if (Buffer.byteLength(path) > MOST_PATH_BYTES) {
     throw socketFailed(path, `longer than ${MOST_PATH_BYTES} bytes; choose a shorter folder`);
   }
-  mkdirSync(dirname(path), { recursive: true });
+  makeFolder(dirname(path), 0o777);
   const socket = await openSocket(path, 1_000).catch(() => undefined);
   if (socket !== undefined) {
     socket.destroy();

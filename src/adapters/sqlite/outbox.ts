@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type Clock, systemClock } from '../../core/clock.js';
 import { AppError, errorText } from '../../core/errors.js';
+import { makeFolder } from '../../core/folder.js';
 import { type Logger, silentLogger } from '../../core/logger.js';
 import { RateLimit } from '../../core/rate-limit.js';
 
@@ -53,7 +54,7 @@ export class Outbox {
     this.#rate = new RateLimit({ most: 3, perMs: 60_000, clock: this.#clock });
     let setAside: string | null = null;
     try {
-      mkdirSync(dirname(options.path), { recursive: true, mode: 0o700 });
+      makeFolder(dirname(options.path));
       let db: DatabaseSync;
       try {
         db = open(options.path);

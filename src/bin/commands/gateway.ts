@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -7,6 +7,7 @@ import { stringify } from 'yaml';
 import { cloudAcl, GATEWAY_ID, mosquittoConfig, siteIdentity } from '../../adapters/broker/mosquitto-config.js';
 import { ensurePki } from '../../adapters/pki/site-pki.js';
 import { AppError } from '../../core/errors.js';
+import { makeFolder } from '../../core/folder.js';
 import { ID_PATTERN } from '../../protocol/topics.js';
 import { note } from './output.js';
 
@@ -41,7 +42,7 @@ async function prepare(folder: string, options: PrepareOptions): Promise<void> {
   if (!(Number.isInteger(port) && port > 0 && port < 65_536)) throw new AppError('usage', `${options.port} is no port`);
   const dir = resolve(folder);
   const paths = { acl: join(dir, 'acl'), store: join(dir, 'store') };
-  mkdirSync(paths.store, { recursive: true, mode: 0o700 });
+  makeFolder(paths.store);
   const clients = [GATEWAY_ID, ...sites.map(siteIdentity)];
   const pki = await ensurePki({ dir: join(dir, 'pki'), owner: 'cloud', clients, addresses });
   const broker = mosquittoConfig({ address: '0.0.0.0', port }, { ...pki.server, ...paths }, undefined);

@@ -40,7 +40,11 @@ export function fail(error: unknown): void {
   if (isJsonAsked()) printJson({ ok: false, failed: [errorText(error)] });
   note(styleText('red', errorText(error), { stream: process.stderr }));
   const code = error instanceof AppError ? error.code : '';
-  process.exitCode = code === 'config-invalid' || code === 'usage' ? 2 : code === 'not-running' ? EX_UNAVAILABLE : 1;
+  process.exitCode = ['config-invalid', 'usage', 'folder-unusable'].includes(code)
+    ? 2
+    : code === 'not-running'
+      ? EX_UNAVAILABLE
+      : 1;
 }
 
 /** Where `entryphone run` puts its sockets: short, since a Unix socket's path is at most 107 bytes. */

@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import type { Command } from 'commander';
 import { connectRpc } from '../../adapters/sockets/rpc.js';
 import { AppError, errorText } from '../../core/errors.js';
+import { makeFolder } from '../../core/folder.js';
 import { packageRoot } from '../../core/package-root.js';
 import { logLineForPeople, Site } from '../../lab/site.js';
 import { STATIONS, type StationId } from '../../lab/site-config.js';
@@ -41,7 +42,7 @@ async function run(options: RunOptions): Promise<void> {
   const runDir = siteRunDir();
   const dir = resolve(options.dir);
   await refuseSecond(runDir);
-  makeDir(dir);
+  makeFolder(dir);
   const ending = new AbortController();
   const asked = new Promise<void>((done) => ending.signal.addEventListener('abort', () => done()));
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => ending.abort());
@@ -97,17 +98,6 @@ function tellEditor(site: Site, id: StationId, isNew: boolean): void {
   };
   if (flows.isReady) tell();
   else flows.once('ready', tell);
-}
-
-/** @throws AppError `usage` */
-function makeDir(dir: string): void {
-  try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new AppError('usage', `--dir ${dir} can't be used as a folder (${(error as NodeJS.ErrnoException).code})`, {
-      remedy: 'Name another folder, or one that does not exist yet where you may make it',
-    });
-  }
 }
 
 function passwordFile(dir: string, id: StationId): string {
