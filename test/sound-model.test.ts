@@ -5,9 +5,19 @@ import { test } from 'tap';
 import { stringify } from 'yaml';
 import { readModelFolder } from '../src/adapters/onnx/model-folder.js';
 import { type LoadedModel, loadModel } from '../src/adapters/onnx/onnx-model.js';
+import { resample } from '../src/audio/resample.js';
+import { packageRoot } from '../src/core/package-root.js';
 import type { Decision } from '../src/inference/decision.js';
 import { ModelEar } from '../src/inference/model-ear.js';
+import { humanSpeech } from '../src/lab/speech.js';
+import { Dice } from '../src/sounds/dice.js';
+import { EVENT_LABELS, SEEDS } from '../src/sounds/made-sound.js';
+import { sceneOf } from '../src/sounds/scene.js';
+import { LabelledFeatures } from '../training/labelled-features.js';
+import { Network } from '../training/network.js';
 import { writeOnnx } from '../training/onnx-writer.js';
+import { NAME } from '../training/sound-events.js';
+import { type TrainingOptions, train } from '../training/train.js';
 import { cardedAs, tinyGraph, tinyModel } from './support/tiny-model.js';
 
 const RATE_HZ = 16_000;
@@ -97,4 +107,99 @@ test('a file that is no model of its card is refused with the reason', async (t)
   const card = { ...good.card, labels: ['other', 'two-tone', 'more'] };
   await t.rejects(loadModel({ card, bytes: good.bytes }), { code: 'model-refused', message: /not float32 \[1, 3\]/ });
   t.same(tinyModel(), good, 'the same graph makes the same bytes');
+});
+
+test('the network learns what its gradients say, and the same recordings make the same bytes', async (t) => {
+  const dice = new Dice(3, 'test');
+  const shape = { frames: 12, mels: 5, labels: 2, channels: [3, 4, 3], hidden: 4 } as const;
+  const normalisation = { means: new Float64Array(5).fill(-1), scales: new Float64Array(5).fill(0.5) };
+  const network = new Network(shape, normalisation, dice);
+  const features = Float32Array.from({ length: 60 }, () => dice.between(-4, 2));
+  const pull = [0.7, -1.3];
+  const loss = () => network.forward(features).reduce((sum, odds, i) => sum + odds * (pull[i] as number), 0);
+  loss();
+  network.backward(Float64Array.from(pull));
+  let checked = 0;
+  for (const { values, gradients } of network.parameters) {
+    for (let i = 0; i < values.length; i += 3) {
+      const [held, step] = [values[i] as number, 1e-6];
+      values[i] = held + step;
+      const above = loss();
+      values[i] = held - step;
+      const slope = (above - loss()) / (2 * step);
+      values[i] = held;
+      const told = gradients[i] as number;
+      if (Math.abs(slope - told) > 1e-5 * (1 + Math.abs(slope))) t.fail(`a slope of ${slope} where ${told} was told`);
+      checked += 1;
+    }
+  }
+  t.ok(checked > 60, `${checked} slopes`);
+
+  const format = { rateHz: RATE_HZ, windowMs: 25, hopMs: 10, mels: 24, lowestHz: 60, highestHz: 7_800 };
+  const recordings: LabelledFeatures[] = [];
+  for (let seed = 0; seed < 9; seed++) {
+    const event = seed % 3 === 0 ? null : seed % 3 === 1 ? 'glass' : 'alarm';
+    const scene = { seed, event, seconds: 2, eventAtS: 0.4, over: 'silence', snrDb: 20, peakDb: -10 } as const;
+    recordings.push(new LabelledFeatures(await sceneOf(scene), ['glass', 'alarm'], format));
+  }
+  const losses: number[] = [];
+  const options: TrainingOptions = {
+    shape: { frames: 60, channels: [6, 8, 8], hidden: 8 },
+    epochs: 6,
+    windows: 4,
+    batch: 8,
+    learningRate: 0.01,
+    falseAlarmWeight: 1,
+    seed: 5,
+  };
+  const bytesOf = (seed: number) =>
+    writeOnnx(
+      train(recordings, { ...options, seed }, (line) => losses.push(Number(line.split(' ').at(-1)))).toOnnx('small'),
+    );
+  const bytes = bytesOf(5);
+  t.ok((losses[5] as number) < 0.8 * (losses[0] as number), `the loss falls: ${losses}`);
+  t.ok(Buffer.from(bytes).equals(bytesOf(5)), 'the same bytes twice');
+  t.notOk(Buffer.from(bytes).equals(bytesOf(6)), 'others by another seed');
+});
+
+test('the model that ships hears what it was not trained on, over noise and speech, and tells of nothing else', async (t) => {
+  const { models, refused } = await readModelFolder(join(packageRoot, 'models'), RATE_HZ);
+  t.same(refused, [], 'each model is the one of its card');
+  const carded = models.find(({ card }) => card.name === NAME);
+  if (carded === undefined) throw new Error('No model ships');
+  const model = await loadModel(carded);
+  t.teardown(() => model.close());
+  const first = SEEDS.heldOut.first + 50_000;
+  let heard = 0;
+  const wrong: string[] = [];
+  for (const [i, event] of [...EVENT_LABELS, ...EVENT_LABELS].entries()) {
+    const over = i < EVENT_LABELS.length ? 'noise' : 'speech';
+    const scene = { seed: first + i, event, over, seconds: 4, eventAtS: 1.5, snrDb: 18, peakDb: -9 } as const;
+    const starts = (await decisionsOf(model, (await sceneOf(scene)).samples)).filter(({ edge }) => edge === 'start');
+    const found = starts.find(({ label }) => label === event);
+    if (found !== undefined) {
+      heard += 1;
+      t.ok(found.atMs > 1_500 && found.atMs < 4_000, `${event} over ${over}: at ${found.atMs} ms`);
+    }
+    const others = starts.filter(({ label }) => label !== event && label !== 'speech');
+    wrong.push(...others.map(({ label }) => `${label} where ${event} was`));
+  }
+  t.ok(heard >= 6, `${heard} of 10 are heard`);
+  t.same(wrong, []);
+
+  for (const [i, over] of (['speech', 'noise', 'hum', 'silence'] as const).entries()) {
+    const scene = { seed: first + 100 + i, event: null, over, seconds: 6, eventAtS: 0, snrDb: 0, peakDb: -6 } as const;
+    const told = await decisionsOf(model, (await sceneOf(scene)).samples);
+    t.same(
+      told.filter(({ label }) => label !== 'speech'),
+      [],
+      `nothing is told of ${over}`,
+    );
+  }
+  const people = resample(
+    await humanSpeech(['Front_Left.wav', 'Rear_Right.wav', 'Side_Left.wav', 'Front_Center.wav']),
+    { fromHz: 48_000, toHz: RATE_HZ },
+  );
+  const told = await decisionsOf(model, people);
+  t.same([...new Set(told.map(({ label }) => label))], ['speech'], 'people who speak are speech, and nothing else');
 });

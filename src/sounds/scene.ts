@@ -2,7 +2,7 @@ import { FRAME_MS } from '../audio/frame.js';
 import { Dice } from './dice.js';
 import { type EventLabel, type MadeSound, madeTrack } from './made-sound.js';
 import { inRoom, roomOf } from './room.js';
-import { filter, powerOf, SOUND_RATE_HZ, samplesOf, silence, toSamples } from './track.js';
+import { filter, peakOf, powerOf, SOUND_RATE_HZ, samplesOf, silence, toSamples } from './track.js';
 
 export type SceneBackground = 'speech' | 'hum' | 'noise' | 'silence';
 
@@ -61,14 +61,14 @@ export async function sceneOf(options: SceneOptions): Promise<Scene> {
   const around = dice.pick(['hum', 'noise', 'noise'] as const);
   const rest = await sounds(over === 'speech' ? around : over, seed, seconds);
 
-  const eventScale = event === null ? 0 : amplitude(peakDb) / Math.max(1e-6, peakOfFrames(happening));
+  const eventScale = event === null ? 0 : amplitude(peakDb) / Math.max(1e-6, peakOf(happening));
   const eventDb = decibels(loudPower(happening) * eventScale ** 2);
   const louder = over === 'speech' ? voices : rest;
   const backgroundScale =
     over === 'silence'
       ? 1
       : event === null
-        ? amplitude(peakDb) / Math.max(1e-6, peakOfFrames(louder))
+        ? amplitude(peakDb) / Math.max(1e-6, peakOf(louder))
         : amplitude(eventDb - snrDb - decibels(loudPower(louder)));
   const hissDb = dice.between(-85, -62);
   const voiceDb = decibels(loudPower(voices) * backgroundScale ** 2);
@@ -109,7 +109,9 @@ function place(into: Float64Array, track: Float64Array, atS: number): void {
 }
 
 function scaled(track: Float64Array, scale: number): Float64Array {
-  return track.map((sample) => sample * scale);
+  const out = new Float64Array(track.length);
+  for (let i = 0; i < track.length; i++) out[i] = (track[i] as number) * scale;
+  return out;
 }
 
 function framePowers(track: Float64Array): Float64Array {
@@ -128,10 +130,6 @@ function loudPower(track: Float64Array): number {
   const least = powers.reduce((most, one) => Math.max(most, one), 0) / 100;
   const loud = powers.filter((power) => power > 0 && power >= least);
   return loud.length === 0 ? 0 : loud.reduce((sum, one) => sum + one, 0) / loud.length;
-}
-
-function peakOfFrames(track: Float64Array): number {
-  return track.reduce((most, one) => Math.max(most, Math.abs(one)), 0);
 }
 
 function louderOf(one: Float64Array, other: Float64Array): Float64Array {

@@ -87,9 +87,15 @@ export function levelled(track: Float64Array, peak: number): Float64Array {
 
 /** 1 is full scale; what is beyond is clipped. */
 export function toSamples(track: Float64Array): Int16Array {
-  return Int16Array.from(track, (sample) => Math.max(-32_768, Math.min(32_767, Math.round(sample * 32_767))));
+  const samples = new Int16Array(track.length);
+  for (let i = 0; i < track.length; i++) {
+    samples[i] = Math.max(-32_768, Math.min(32_767, Math.round((track[i] as number) * 32_767)));
+  }
+  return samples;
 }
 
 export function toTrack(samples: Int16Array): Float64Array {
-  return Float64Array.from(samples, (sample) => sample / 32_767);
+  const track = new Float64Array(samples.length);
+  for (let i = 0; i < samples.length; i++) track[i] = (samples[i] as number) / 32_767;
+  return track;
 }

@@ -85,11 +85,13 @@ async function espeak(
 
 /** Higher and shorter by `ratio`, as a tape that runs faster. */
 function shifted(track: Float64Array, ratio: number): Float64Array {
-  return Float64Array.from({ length: Math.floor((track.length - 1) / ratio) }, (_, i) => {
+  const out = new Float64Array(Math.floor((track.length - 1) / ratio));
+  for (let i = 0; i < out.length; i++) {
     const at = Math.floor(i * ratio);
     const part = i * ratio - at;
-    return (track[at] as number) * (1 - part) + (track[at + 1] as number) * part;
-  });
+    out[i] = (track[at] as number) * (1 - part) + (track[at + 1] as number) * part;
+  }
+  return out;
 }
 
 /** Without the silence before and after. */
