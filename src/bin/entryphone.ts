@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addAudioCommand } from './commands/audio.js';
 import { addCallCommands } from './commands/call.js';
 import { addConfigCommands } from './commands/config.js';
+import { addFlowsCommands } from './commands/flows.js';
 import { addGatewayCommand } from './commands/gateway.js';
 import { addInstallCommand } from './commands/install.js';
 import { addLabCommands } from './commands/lab.js';
@@ -39,6 +40,7 @@ addInstallCommand(program);
 addGatewayCommand(program);
 addAudioCommand(program);
 addNodesCommand(program);
+addFlowsCommands(program);
 program.configureOutput({ outputError: (text, write) => write(text) });
 
 try {

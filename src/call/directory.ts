@@ -3,6 +3,8 @@ export interface DirectoryEntry {
   readonly numbers: readonly string[];
   /** Station ids; all, where it is left out. */
   readonly mayCall?: readonly string[] | undefined;
+  /** No station, but something that the site itself answers for: each of its stations may call it, nobody of another site. */
+  readonly isExtension?: boolean;
 }
 
 /** The party that stands for everybody who is not of this directory. No station's id: a call with another site has it. */
@@ -38,6 +40,7 @@ export class Directory {
   }
 
   mayCall(from: string, to: string): boolean {
+    if (this.#entries.get(to)?.isExtension === true) return from !== to && this.#entries.has(from);
     return from !== to && (this.#entries.get(from)?.mayCall?.includes(to) ?? true);
   }
 }

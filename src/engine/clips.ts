@@ -86,6 +86,10 @@ export class Clips {
     return { durationMs: clip.durationMs };
   }
 
+  get isOnSpeaker(): boolean {
+    return this.#playing.speaker !== null;
+  }
+
   stop(clipId: string): void {
     this.#waiting.delete(clipId);
     for (const place of ['speaker', 'call'] as const) {

@@ -200,8 +200,10 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       'session.probe': ({ sessionId }) => sessions.probed(sessionId),
       'loop.measure': (how, peer) => {
         ordered(peer);
-        if (sessions.hasCards || sound.isPlayingTone) {
-          throw new AppError('busy', 'the cards are in use: somebody talks, or is rung', { remedy: 'Try again later' });
+        if (sessions.hasCards || sound.isPlayingTone || clips.isOnSpeaker) {
+          throw new AppError('busy', 'the cards are in use: somebody talks, is rung, or hears a sound', {
+            remedy: 'Try again later',
+          });
         }
         return loop.measure(how);
       },
@@ -235,6 +237,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       },
       'clip.play': ({ clipId, to }, peer) => {
         ordered(peer);
+        if (to === 'speaker') loop.interrupt();
         return clips.play(clipId, to);
       },
       'clip.stop': ({ clipId }, peer) => {

@@ -16,6 +16,8 @@ export const siteRequests = {
     params: z.object({ station, button: z.string().min(1).max(64), holdMs: z.int().min(10).max(10_000) }),
     result: z.object({}),
   },
+  /** Where it keeps configurations, passwords and logs. */
+  'site.describe': { params: z.object({}), result: z.object({ dir: z.string() }) },
   /** Speaks `text` (espeak-ng), or plays a WAV file, into the station's microphone; resolves when it has been said. */
   'sound.say': {
     params: z.object({
@@ -39,6 +41,7 @@ export function serveSiteControl(site: Site, logger: Logger): Promise<RpcServer<
         await site.boards[id].press(buttonLine(site, id, button), holdMs);
         return {};
       },
+      'site.describe': () => ({ dir: site.plan.dir }),
       'sound.say': async ({ station: id, text, file }) => {
         await speak(site, id, text === undefined ? { file: file ?? '' } : { text });
         return {};

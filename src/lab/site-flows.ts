@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import * as z from 'zod';
 import { AdminApi } from '../adapters/node-red/admin-api.js';
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
@@ -54,19 +53,7 @@ export class Editor {
     if (plan.flows === null) throw new AppError('flows-off', 'this site runs without flows');
     const url = `http://127.0.0.1:${plan.flows.ports[id]}`;
     const password = readFileSync(join(plan.dir, id, 'state/flows/editor-password'), 'utf8').trim();
-    const response = await fetch(`${url}/auth/token`, {
-      method: 'POST',
-      body: new URLSearchParams({
-        client_id: 'node-red-editor',
-        grant_type: 'password',
-        scope: '*',
-        username: EDITOR_USER,
-        password,
-      }),
-    });
-    const answer = z.object({ access_token: z.string() }).safeParse(await response.json().catch(() => undefined));
-    if (!answer.success) throw new AppError('sign-in-failed', `${url} answered ${response.status}`);
-    return new Editor(url, answer.data.access_token);
+    return new Editor(url, await AdminApi.signIn({ url, user: EDITOR_USER, password }));
   }
 
   private constructor(url: string, token: string) {

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { dtmfParams, dtmfTold, engineStatusResult, mediaPath, sessionFigures } from './engine-api.js';
 import { hearingFigures, hearingView } from './hearing.js';
 import { qualityFigures } from './quality.js';
+import { selfTestResult } from './selftest.js';
 
 /** The station's local API: JSON-RPC 2.0 over a Unix socket. Requests and results, then notifications. */
 const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
@@ -129,6 +130,8 @@ export const stationRequests = {
   'call.dtmf': { params: dtmfParams, result: z.object({ callId }) },
   /** In a call: the peer's door; without one: the station's own. */
   'door.open': { params: z.object({}), result: z.object({ opened: z.boolean(), reason: z.string() }) },
+  /** Some ten seconds; not in a call (`line-busy`). Who asks while it runs gets the same result. */
+  'selftest.run': { params: z.object({}), result: selfTestResult },
   'station.status': { params: z.object({}), result: stationStatusResult },
 } as const;
 

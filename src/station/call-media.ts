@@ -8,7 +8,7 @@ import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { PathChoice } from '../protocol/flows-api.js';
-import type { EngineClient, OpenedSession } from './engine-client.js';
+import type { EngineClient, OpenedSession, SessionEnd } from './engine-client.js';
 
 const ENGINE_PATIENCE_MS = 3_000;
 /** A media process that restarts in mid-call is given this long. */
@@ -25,6 +25,7 @@ export class CallMedia {
   readonly #logger: Logger;
   readonly #onOpened: (local: AudioDescription) => void;
   readonly #onFailed: () => void;
+  readonly #end: SessionEnd;
   readonly #sdpSessionId: number;
   #sdpVersion: number;
   #paths: readonly MediaPath[];
@@ -46,6 +47,8 @@ export class CallMedia {
     /** The description of our end, as it can now be told to the peer. */
     onOpened: (local: AudioDescription) => void;
     onFailed: () => void;
+    /** What is at our end; without cards it goes by UDP alone. */
+    end?: SessionEnd;
     /** It is open already, since an earlier run of this station. */
     resumed: { readonly local: AudioDescription; readonly muted: boolean } | undefined;
   }) {
@@ -54,6 +57,7 @@ export class CallMedia {
     this.#callId = options.callId;
     this.#logger = options.logger;
     this.#onOpened = options.onOpened;
+    this.#end = options.end ?? 'cards';
     this.#paths = this.#configuredPaths;
     this.#onFailed = options.onFailed;
     const { resumed } = options;
@@ -72,7 +76,7 @@ export class CallMedia {
   open(remote: AudioDescription | null, isRestart: boolean): void {
     this.#do('opened', async () => {
       await this.#engine.reached(isRestart ? ENGINE_RESTART_MS : ENGINE_PATIENCE_MS);
-      this.#onOpened(this.#describe(await this.#engine.openSession(this.#callId), remote));
+      this.#onOpened(this.#describe(await this.#engine.openSession(this.#callId, this.#end), remote));
     });
   }
 
@@ -103,6 +107,11 @@ export class CallMedia {
     this.#start(this.#started);
     this.#local = local;
     this.followMachine();
+  }
+
+  /** The peer has described itself anew. */
+  follow(remote: AudioDescription): void {
+    if (this.#local !== undefined) this.start(this.#local, remote);
   }
 
   /**
@@ -162,6 +171,7 @@ export class CallMedia {
 
   get #configuredPaths(): readonly MediaPath[] {
     const { path } = this.#config.media;
+    if (this.#end !== 'cards') return ['udp'];
     if (path === 'mqtt') return ['mqtt'];
     return path === 'udp' || !this.#engine.hasIdentity ? ['udp'] : ['udp', 'mqtt'];
   }

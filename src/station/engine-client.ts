@@ -9,6 +9,7 @@ import {
   type EngineStatus,
   engineNotifications,
   engineRequests,
+  type loopMeasure,
   type MediaPath,
   type MqttIdentity,
   type SessionFigures,
@@ -17,8 +18,10 @@ import {
   type tapOpen,
 } from '../protocol/engine-api.js';
 import type { QualityReport } from '../protocol/flows-api.js';
+import type { LoopMeasurement, ProbeResult } from '../protocol/selftest.js';
 
 export type OpenedSession = z.output<typeof sessionOpen.result>;
+export type SessionEnd = z.output<typeof sessionOpen.params>['end'];
 export type TapOrder = z.output<typeof tapOpen.params>;
 export type Tone = 'bell' | 'ringback' | 'busy';
 
@@ -42,6 +45,8 @@ export interface EngineEvents {
 }
 
 const CALL_TIMEOUT_MS = 2_000;
+/** It takes up to three seconds of sound. */
+const LOOP_TIMEOUT_MS = 6_000;
 
 /** The station's end of the media process's control socket; connects, and connects again, until `close()`. */
 export class EngineClient {
@@ -105,8 +110,18 @@ export class EngineClient {
     });
   }
 
-  openSession(sessionId: string): Promise<OpenedSession> {
-    return this.#connected().call('session.open', { sessionId });
+  openSession(sessionId: string, end: SessionEnd = 'cards'): Promise<OpenedSession> {
+    return this.#connected().call('session.open', { sessionId, end });
+  }
+
+  /** What a session that probes has heard of its signal. */
+  probed(sessionId: string): Promise<ProbeResult> {
+    return this.#connected().call('session.probe', { sessionId });
+  }
+
+  /** Plays the test signal, and hears it. @throws AppError `busy`, `interrupted`, `connection-closed` (as a rejection) */
+  async measureLoop(how: z.input<typeof loopMeasure.params>): Promise<LoopMeasurement> {
+    return this.#connected().call('loop.measure', how, { timeoutMs: LOOP_TIMEOUT_MS });
   }
 
   async startSession(params: z.input<typeof sessionStart.params>): Promise<void> {

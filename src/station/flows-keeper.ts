@@ -1,7 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { AdminApi, type FlowNodes, flowNodes } from '../adapters/node-red/admin-api.js';
+import { AdminApi, type FlowNodes, flowNodes, isOnLoopback } from '../adapters/node-red/admin-api.js';
 import type { Config } from '../config/schema.js';
 import { writeDurably } from '../core/durable-file.js';
 import { AppError } from '../core/errors.js';
@@ -36,10 +36,7 @@ export class FlowsKeeper {
 
   /** Where the Admin API is now. Only loopback is ever asked, whatever flows say of themselves. */
   found(url: string): void {
-    const { hostname } = new URL(url);
-    this.#api = ['127.0.0.1', '[::1]', 'localhost'].includes(hostname)
-      ? new AdminApi({ url, token: this.#token })
-      : undefined;
+    this.#api = isOnLoopback(url) ? new AdminApi({ url, token: this.#token }) : undefined;
   }
 
   async keepGood(): Promise<void> {

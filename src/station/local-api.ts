@@ -5,6 +5,7 @@ import { type StationStatus, stationNotifications, stationRequests } from '../pr
 import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
 import type { DoorControl } from './door-control.js';
+import type { SelfTest } from './self-test.js';
 
 export type LocalApi = RpcServer<typeof stationNotifications>;
 
@@ -14,11 +15,12 @@ export function serveLocalApi(options: {
   calls: CallControl;
   digits: CallDigits;
   door: DoorControl;
+  selfTest: SelfTest;
   status: () => Promise<StationStatus>;
   logger: Logger;
   refused: Counters<string>;
 }): Promise<LocalApi> {
-  const { path, calls, digits, door, status, logger, refused } = options;
+  const { path, calls, digits, door, selfTest, status, logger, refused } = options;
   return serveRpc({
     path,
     requests: stationRequests,
@@ -33,6 +35,7 @@ export function serveLocalApi(options: {
       },
       'call.dtmf': async (params) => ({ callId: await digits.send(params.digits, params.durationMs) }),
       'door.open': () => door.open(),
+      'selftest.run': () => selfTest.run('local'),
       'station.status': status,
     },
     logger,

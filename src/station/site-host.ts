@@ -6,11 +6,13 @@ import { SiteBroker } from '../adapters/broker/site-broker.js';
 import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { type Credentials, ensureSitePki, type SitePki, SWITCHBOARD_ID } from '../adapters/pki/site-pki.js';
 import type { DirectoryEntry } from '../call/directory.js';
+import { ECHO_ID } from '../config/load.js';
 import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { StationStatus } from '../protocol/station-api.js';
 import { mediaIdentity } from '../protocol/topics.js';
+import { EchoExtension, type EchoExtensionOptions } from './echo-extension.js';
 import { MediaSwitch } from './media-switch.js';
 import { Switchboard } from './switchboard.js';
 
@@ -27,6 +29,8 @@ export interface SiteHostOptions {
   readonly cloud?:
     | { readonly url: string; readonly ca: string; readonly cert: string; readonly key: string }
     | undefined;
+  /** `config.siteHost.echo`: the echo extension's number. */
+  readonly echo?: { readonly enabled: boolean; readonly number: string } | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -43,6 +47,8 @@ export class SiteHost {
   readonly broker: SiteBroker;
   readonly switchboard: Switchboard;
   readonly mediaSwitch: MediaSwitch;
+  readonly #hasEcho: boolean;
+  #echo: EchoExtension | undefined;
   readonly #pki: SitePki;
   readonly #links: readonly MqttLink[];
 
@@ -52,12 +58,14 @@ export class SiteHost {
     mediaSwitch: MediaSwitch;
     pki: SitePki;
     links: readonly MqttLink[];
+    hasEcho: boolean;
   }) {
     this.broker = parts.broker;
     this.switchboard = parts.switchboard;
     this.mediaSwitch = parts.mediaSwitch;
     this.#pki = parts.pki;
     this.#links = parts.links;
+    this.#hasEcho = parts.hasEcho;
   }
 
   /**
@@ -65,7 +73,7 @@ export class SiteHost {
    * @throws AppError `pki-damaged`, `config-invalid`
    */
   static async start(options: SiteHostOptions): Promise<SiteHost> {
-    const { dir, site, stations, listen, clock, cloud } = options;
+    const { dir, site, stations, listen, clock, cloud, echo } = options;
     const logger = options.logger.child({ part: 'site-host' });
     const pki = await ensureSiteCredentials(options);
     const broker = await SiteBroker.start({
@@ -90,6 +98,8 @@ export class SiteHost {
       link: links[0],
       site,
       stations,
+      extensions:
+        echo?.enabled === true ? { [ECHO_ID]: { name: ECHO_ID, numbers: [echo.number], isExtension: true } } : {},
       hasTrunk: cloud !== undefined,
       journalPath,
       clock,
@@ -98,7 +108,20 @@ export class SiteHost {
     const peerOf = (callId: string, station: string) => switchboard.peerOf(callId, station);
     const mediaSwitch = new MediaSwitch({ link: links[1], site, peerOf, clock, logger });
     for (const link of links) link.start();
-    return new SiteHost({ broker, switchboard, mediaSwitch, pki, links });
+    return new SiteHost({ broker, switchboard, mediaSwitch, pki, links, hasEcho: echo?.enabled === true });
+  }
+
+  /** From now on the echo extension answers, where the configuration has one, with sessions of this media process. */
+  offerEcho(options: Omit<EchoExtensionOptions, 'id' | 'send'>): void {
+    if (!this.#hasEcho) return;
+    const echo: EchoExtension = new EchoExtension({ ...options, id: ECHO_ID, send: (message) => say(message) });
+    const say = this.switchboard.answerFor(ECHO_ID, (message) => echo.take(message));
+    this.#echo = echo;
+  }
+
+  /** The media process of this station is gone. */
+  mediaLost(): void {
+    this.#echo?.mediaLost();
   }
 
   get caPath(): string {
@@ -120,6 +143,9 @@ export class SiteHost {
       refused: {
         ...(refused as Record<string, number>),
         ...Object.fromEntries(
+          Object.entries(this.#echo?.refused.all() ?? {}).map(([fault, count]) => [`echo-${fault}`, count ?? 0]),
+        ),
+        ...Object.fromEntries(
           Object.entries(this.mediaSwitch.refused.all()).map(([fault, count]) => [`media-${fault}`, count ?? 0]),
         ),
       },
@@ -128,6 +154,7 @@ export class SiteHost {
 
   /** Within a second and a half. */
   async close(): Promise<void> {
+    this.#echo?.close();
     await Promise.all(this.#links.map((link) => link.close()));
     await this.switchboard.settled();
     await this.broker.stop();

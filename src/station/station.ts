@@ -32,6 +32,7 @@ import { type OpenPins, openBoardPins, type Pins } from './pins.js';
 import { announce, lastWill, newIdentity } from './presence.js';
 import { PressActions } from './press-actions.js';
 import { QualityReports } from './quality-reports.js';
+import { SelfTest } from './self-test.js';
 import { Signalling } from './signalling.js';
 import { SiteHost } from './site-host.js';
 import { stationHealth } from './station-health.js';
@@ -73,6 +74,7 @@ export class Station {
   readonly #digits: CallDigits;
   readonly #door: DoorControl;
   readonly #presses: PressActions;
+  readonly #selfTest: SelfTest;
   readonly #taps: StationTaps;
   readonly #alerts: Alerts;
   readonly #edge: EdgeCounters;
@@ -154,6 +156,7 @@ export class Station {
         onLost: () => {
           this.#flows?.mediaLost();
           this.#calls.happened({ on: 'media-lost' });
+          siteHost?.mediaLost();
         },
       },
     });
@@ -189,6 +192,20 @@ export class Station {
       },
     });
     this.#presses = new PressActions({ actions: config.buttons, calls: this.#calls, door: this.#door, logger });
+    this.#selfTest = new SelfTest({
+      config,
+      link: this.#link,
+      engine: this.#engine,
+      signalling: this.#signalling,
+      pins: () => this.#pins,
+      isInCall: () => this.#calls.current !== undefined,
+      onPulse: () => {
+        this.#doorBy = 'selftest';
+      },
+      onDone: (result) => this.#note('selftest', result),
+      ...common,
+    });
+    siteHost?.offerEcho({ config, engine: this.#engine, ...common });
     readInbox({
       link: this.#link,
       site,
@@ -196,6 +213,7 @@ export class Station {
       refused: this.#refused,
       ...common,
       onCall: (message, retained) => {
+        if (this.#selfTest.take(message)) return;
         if ('request' in message || 'nonce' in message) this.#door.take(message, retained);
         else this.#calls.take(message);
       },
@@ -268,6 +286,7 @@ export class Station {
       calls: this.#calls,
       digits: this.#digits,
       door: this.#door,
+      selfTest: this.#selfTest,
       status,
       logger,
       refused: this.#refused,
@@ -292,6 +311,7 @@ export class Station {
     const { clock } = this.#options;
     // First the door: nothing that comes later may hold it open.
     this.#pins.relay?.safe();
+    this.#selfTest.close();
     const hungUp = this.#calls.close('station-stopped');
     await within(clock, FAREWELL_MS, Promise.all([hungUp, this.#signalling.settled(), this.#journal.settled()]));
     this.#watch.close();
@@ -306,6 +326,7 @@ export class Station {
 
   #callChanged(call: Call, view: CallView, figures: Promise<SessionFigures | null>): void {
     const isOver = call.state === 'ended';
+    if (!isOver) this.#selfTest.interrupt();
     this.#door.callChanged(call);
     if (isOver || call.state === 'inviting' || call.state === 'ringing-in') this.#watch.reset();
     this.#pins.leds.call?.set(!isOver);
@@ -333,6 +354,7 @@ export class Station {
   }
 
   #pressed(button: string): void {
+    this.#selfTest.interrupt();
     this.#api?.notify('button.pressed', { button });
     if (this.#flows === undefined) this.#presses.pressed(button);
     else this.#flows.pressed(button);

@@ -36,6 +36,8 @@ export class Switchboard {
   readonly refused = new Counters<SwitchboardRefusal>();
   readonly #journal: RoutingJournal;
   readonly #trunk: Trunk | undefined;
+  /** What the site itself answers for, by its id in the directory. */
+  readonly #extensions = new Map<string, (message: CallMessage) => void>();
   #routed = 0;
 
   /** @param options.link under the switchboard's identity; to be started by its owner */
@@ -43,6 +45,8 @@ export class Switchboard {
     link: MqttLink;
     site: string;
     stations: Readonly<Record<string, DirectoryEntry>>;
+    /** Further entries of the directory, see `answerFor`. */
+    extensions?: Readonly<Record<string, DirectoryEntry>>;
     /** The site's broker is bridged to the cloud's: who is not known here may be of another site. */
     hasTrunk: boolean;
     /** File in which live calls outlast a restart. */
@@ -54,7 +58,10 @@ export class Switchboard {
     this.#site = options.site;
     this.#logger = options.logger;
     this.#warnings = new RateLimit({ most: 5, perMs: 10_000, clock: options.clock });
-    const directory = new Directory(options.stations, options.hasTrunk ? ELSEWHERE : undefined);
+    const directory = new Directory(
+      { ...options.stations, ...options.extensions },
+      options.hasTrunk ? ELSEWHERE : undefined,
+    );
     this.#routing = new CallRouting({ directory, clock: options.clock });
     this.#journal = new RoutingJournal({ path: options.journalPath, logger: options.logger });
     this.#routing.restore(this.#journal.read());
@@ -74,6 +81,17 @@ export class Switchboard {
       onRefused: (fault, what, why) => this.#refuse(fault, what, why),
       onState: (up) => this.#trunkIs(up),
     });
+  }
+
+  /**
+   * From now on an extension of the directory can be called.
+   * @param take gets what is said to it; must not throw
+   * @returns says something in its name
+   */
+  answerFor(extension: string, take: (message: CallMessage) => void): (message: CallMessage) => void {
+    this.#extensions.set(extension, take);
+    this.#routing.setOnline(extension, true);
+    return (message) => this.#route(extension, message);
   }
 
   /** `calls`: live now; `routed`: messages since the start. */
@@ -109,7 +127,7 @@ export class Switchboard {
     this.#trunk?.tell(address.station, value).catch((error) => this.#notForwarded(message.topic, error));
     // Who talks with it is told: that, and silence, is how a peer that died without a word is noticed.
     for (const peer of this.#routing.peersOf(address.station)) {
-      if (peer === ELSEWHERE) continue;
+      if (peer === ELSEWHERE || this.#extensions.has(peer)) continue;
       this.#publish(topic(this.#site, peer, 'down', `${PRESENCE_PATH}/${address.station}`), value, 10);
     }
   }
@@ -179,6 +197,12 @@ export class Switchboard {
 
   /** @param party a station of this site, or `ELSEWHERE` */
   #deliver(party: string, message: CallMessage): void {
+    const extension = this.#extensions.get(party);
+    if (extension !== undefined) {
+      this.#routed += 1;
+      extension(message);
+      return;
+    }
     const { callId, type } = message;
     if (party !== ELSEWHERE) {
       this.#publish(topic(this.#site, party, 'down', `call/${callId}`), message, ROUTED_EXPIRY_S[type]);

@@ -297,6 +297,7 @@ export class BoardDouble {
       this.doorOpen = open;
       onDoor(open);
     };
+    const { contact } = this;
     const light = (name: keyof BoardDouble['lights']) => ({
       set: (on: boolean) => {
         this.lights[name] = on;
@@ -318,7 +319,7 @@ export class BoardDouble {
         safe: () => setDoor(false),
         close: () => setDoor(false),
       },
-      contact: this.contact,
+      contact: contact,
       leds: { microphone: light('microphone'), call: light('call'), status: light('status') },
       buttonFault: () => null,
       place: () => null,

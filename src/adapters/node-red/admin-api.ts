@@ -12,13 +12,27 @@ export interface FlowsAtRev {
 }
 
 const TIMEOUT_MS = 3_000;
+/** Nodes get 2 s to close before the new ones start. */
+const DEPLOY_MS = 10_000;
 const MOST_BYTES = 5_242_880;
 const revOnly = z.object({ rev: z.string() });
 const flowsAtRev = z.object({ rev: z.string(), flows: flowNodes });
+const signedIn = z.object({ access_token: z.string().min(1) });
+const nodeSets = z.array(
+  z.object({ types: z.array(z.string()).default([]), enabled: z.boolean().default(true), err: z.unknown().optional() }),
+);
+
+/** What flows may hold though no node of the palette is called so. */
+const STRUCTURE = ['tab', 'subflow', 'group', 'junction'];
+
+/** Whether an address that flows say of themselves is on this machine: no other is ever given a token or a password. */
+export function isOnLoopback(url: string): boolean {
+  return ['127.0.0.1', '[::1]', 'localhost'].includes(new URL(url).hostname);
+}
 
 /**
  * Node-RED's Admin API (version 2: with revisions), on this machine's loopback. Every method rejects with AppError
- * `flows-unreachable` when nobody answers in 3 s, or `flows-refused`.
+ * `flows-unreachable` when nobody answers in 3 s (10 s while flows are deployed), or `flows-refused`.
  */
 export class AdminApi {
   readonly #url: string;
@@ -30,8 +44,32 @@ export class AdminApi {
     this.#token = options.token;
   }
 
+  /**
+   * Signs in as the editor does.
+   * @returns a token for the Admin API @throws AppError `sign-in-failed`, `flows-unreachable`
+   */
+  static async signIn({ url, user, password }: { url: string; user: string; password: string }): Promise<string> {
+    const form = { client_id: 'node-red-editor', grant_type: 'password', scope: '*', username: user, password };
+    const { status, text } = await ask(`${url.replace(/\/$/, '')}/auth/token`, {
+      method: 'POST',
+      body: new URLSearchParams(form),
+    });
+    const answer = signedIn.safeParse(json(text));
+    if (status === 200 && answer.success) return answer.data.access_token;
+    throw new AppError('sign-in-failed', `${url} answered ${status} to the password of ${user}`, {
+      remedy: 'It is in editor-password of the folder of the flows, unless somebody has moved it',
+    });
+  }
+
   getFlows(): Promise<FlowsAtRev> {
-    return this.#ask({ method: 'GET' }, flowsAtRev);
+    return this.#ask('/flows', { method: 'GET' }, flowsAtRev);
+  }
+
+  /** The types that flows here may be made of; those whose program failed to load are not among them. */
+  async knownTypes(): Promise<ReadonlySet<string>> {
+    const sets = await this.#ask('/nodes', { method: 'GET' }, nodeSets);
+    const loaded = sets.filter(({ enabled, err }) => enabled && err === undefined);
+    return new Set([...STRUCTURE, ...loaded.flatMap(({ types }) => types)]);
   }
 
   /**
@@ -41,32 +79,19 @@ export class AdminApi {
    */
   async deployFlows({ flows, rev }: FlowsAtRev): Promise<string> {
     const body = JSON.stringify({ flows, rev });
-    return (await this.#ask({ method: 'POST', body }, revOnly)).rev;
+    return (await this.#ask('/flows', { method: 'POST', body }, revOnly)).rev;
   }
 
-  async #ask<T>(request: { method: string; body?: string }, schema: z.ZodType<T>): Promise<T> {
-    let status: number;
-    let text: string;
-    try {
-      const response = await fetch(`${this.#url}/flows`, {
-        ...request,
-        redirect: 'error',
-        headers: {
-          authorization: `Bearer ${this.#token}`,
-          'content-type': 'application/json',
-          'node-red-api-version': 'v2',
-          'node-red-deployment-type': 'full',
-        },
-        signal: AbortSignal.timeout(TIMEOUT_MS),
-      });
-      status = response.status;
-      text = await response.text();
-    } catch (cause) {
-      throw new AppError('flows-unreachable', `the Admin API of the flows does not answer (${errorText(cause)})`, {
-        remedy: 'See whether the flows process runs, and its log',
-        cause,
-      });
-    }
+  async #ask<T>(path: string, request: { method: string; body?: string }, schema: z.ZodType<T>): Promise<T> {
+    const headers = {
+      authorization: `Bearer ${this.#token}`,
+      accept: 'application/json',
+      'content-type': 'application/json',
+      'node-red-api-version': 'v2',
+      'node-red-deployment-type': 'full',
+    };
+    const timeoutMs = request.method === 'POST' ? DEPLOY_MS : TIMEOUT_MS;
+    const { status, text } = await ask(`${this.#url}${path}`, { ...request, headers }, timeoutMs);
     if (status === 409) {
       throw new AppError('flows-conflict', 'somebody else has deployed flows since', {
         remedy: 'Get the flows as they are now, look at the difference, and deploy with their rev',
@@ -76,6 +101,22 @@ export class AdminApi {
     if (parsed?.success === true) return parsed.data;
     throw new AppError('flows-refused', `the Admin API of the flows answered ${status}, ${text.length} bytes`, {
       remedy: 'Its log says more',
+    });
+  }
+}
+
+async function ask(
+  url: string,
+  request: RequestInit,
+  timeoutMs = TIMEOUT_MS,
+): Promise<{ status: number; text: string }> {
+  try {
+    const response = await fetch(url, { ...request, redirect: 'error', signal: AbortSignal.timeout(timeoutMs) });
+    return { status: response.status, text: await response.text() };
+  } catch (cause) {
+    throw new AppError('flows-unreachable', `the Admin API of the flows does not answer (${errorText(cause)})`, {
+      remedy: 'See whether the flows process runs, and its log',
+      cause,
     });
   }
 }
