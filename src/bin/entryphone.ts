@@ -9,6 +9,7 @@ import { addLabCommands } from './commands/lab.js';
 import { addNodesCommand } from './commands/nodes.js';
 import { fail, failedUsage } from './commands/output.js';
 import { addRunCommand } from './commands/run.js';
+import { addSelfTestCommand } from './commands/selftest.js';
 import { addSiteCommands } from './commands/site.js';
 import { addStatusCommand } from './commands/status.js';
 
@@ -34,6 +35,7 @@ addRunCommand(program);
 addSiteCommands(program);
 addCallCommands(program);
 addStatusCommand(program);
+addSelfTestCommand(program);
 addLabCommands(program);
 addConfigCommands(program);
 addInstallCommand(program);

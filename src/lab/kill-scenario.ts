@@ -112,7 +112,7 @@ async function kill(site: Site, victim: Victim): Promise<void> {
 }
 
 /** The broker is a child of the station that hosts the site. */
-function brokerPid(site: Site): number | undefined {
+export function brokerPid(site: Site): number | undefined {
   const { pid } = site.services.indoor.station;
   const read = (path: string): string => {
     try {
@@ -126,7 +126,7 @@ function brokerPid(site: Site): number | undefined {
   return broker === undefined ? undefined : Number(broker);
 }
 
-async function bothOnBroker(watches: Watches): Promise<void> {
+export async function bothOnBroker(watches: Watches): Promise<void> {
   const areOn = async () => {
     const statuses = await Promise.all(STATIONS.map((id) => watches[id].client.call('station.status', {})));
     return statuses.every(({ broker }) => broker.connected);

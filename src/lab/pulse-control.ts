@@ -43,6 +43,25 @@ export class PulseControl {
     await this.#run([there ? `suspend-${kind} ${name} 0` : `load-module ${module}`]);
   }
 
+  /** What a sink plays goes into another as well, so many dB louder (or, below 0, less loud). */
+  async join(from: string, to: string, gainDb: number): Promise<void> {
+    // Rates are left alone: both sinks have the server's own clock.
+    const how = 'source_dont_move=1 sink_dont_move=1 adjust_time=0 latency_msec=20';
+    await this.#run([`load-module module-loopback source=${from}.monitor sink=${to} ${how}`]);
+    const streams = items(await this.#run(['list-sink-inputs']));
+    const own = streams.filter((item) => item.includes('module-loopback') && item.includes(`<${to}>`));
+    // PulseAudio's volumes are cubes (pa_sw_volume_from_linear).
+    const volume = Math.round(65_536 * Math.cbrt(10 ** (gainDb / 20)));
+    await this.#run(own.map((item) => `set-sink-input-volume ${Number.parseInt(item, 10)} ${volume}`));
+  }
+
+  async part(from: string): Promise<void> {
+    const loops = items(await this.#run(['list-modules'])).filter(
+      (item) => item.includes('<module-loopback>') && item.includes(`source=${from}.monitor `),
+    );
+    await this.#run(loops.map((item) => `unload-module ${Number.parseInt(item, 10)}`));
+  }
+
   async suspend(kind: 'source' | 'sink', name: string): Promise<void> {
     await this.#run([`suspend-${kind} ${name} 1`]);
   }

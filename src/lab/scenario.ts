@@ -35,9 +35,11 @@ export async function startScenarioSite(
     readonly flows?: boolean | FlowsPlan['doorFlows'];
     readonly via?: Via;
     readonly hearing?: boolean;
+    /** A self-test may pulse the relay. */
+    readonly testsRelay?: boolean;
   } = {},
 ): Promise<Site> {
-  const { flows = false, via = 'direct', hearing = false } = options;
+  const { flows = false, via = 'direct', hearing = false, testsRelay = false } = options;
   const cloud = via === 'gateway' ? await startCloud(context) : undefined;
   return Site.start({
     cloud,
@@ -47,6 +49,7 @@ export async function startScenarioSite(
     firstRtpPort: FIRST_RTP_PORT,
     ...(flows === false ? {} : { flows: await flowsPlan(typeof flows === 'string' ? flows : 'door-station') }),
     hearing,
+    testsRelay,
     logger: silentLogger,
     mediaPath: via === 'mqtt' ? 'mqtt' : 'auto',
     onProgress: (text) => context.log(`starting: ${text}`),

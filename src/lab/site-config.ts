@@ -25,6 +25,8 @@ export interface SitePlan {
   readonly mediaPath: 'auto' | 'mqtt';
   readonly ringTimeoutMs: number;
   readonly pulseMs: number;
+  /** A self-test may pulse the relay. */
+  readonly testsRelay: boolean;
   /** Null: without flows, each press does what `buttons` says. */
   readonly flows: FlowsPlan | null;
   /** The door station hears by itself, and its flows may have its sound. */
@@ -79,6 +81,7 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
     },
     call: { ringTimeoutMs: plan.ringTimeoutMs },
     door: { pulseMs: plan.pulseMs },
+    selftest: { relay: plan.testsRelay },
     flows: flowsOf(plan, id),
     ...(plan.hearing && isDoor ? { taps: { flows: true }, inference: { enabled: true } } : {}),
     mqtt: {

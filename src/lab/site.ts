@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { connectRpc, type RpcClient } from '../adapters/sockets/rpc.js';
 import { Service } from '../adapters/supervisor/foreground.js';
 import { nodeProgram } from '../adapters/supervisor/node-program.js';
-import { loadConfig } from '../config/load.js';
+import { loadBoard, loadConfig } from '../config/load.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import { makeFolder } from '../core/folder.js';
@@ -43,6 +43,8 @@ export interface SiteOptions {
   readonly mediaPath?: SitePlan['mediaPath'];
   readonly ringTimeoutMs?: number;
   readonly pulseMs?: number;
+  /** A self-test may pulse the relay, whose contact the lab moves. */
+  readonly testsRelay?: boolean;
   /** With Node-RED, which starts when the stations are there; until then, and without, presses do what is configured. */
   readonly flows?: FlowsPlan;
   /** The door station hears by itself: a process more, waited for by nobody either. */
@@ -118,6 +120,7 @@ export class Site {
       await Promise.allSettled(starting);
       const [sound, door, indoor] = await Promise.all(starting);
       const boards = { door, indoor };
+      for (const id of STATIONS) wireContact(boards[id]);
       const plan = planOf(options, sound);
       const { services, logs } = prepare(plan, options, sound, boards);
       undo.push(async () => {
@@ -203,6 +206,12 @@ export function connectStation(
   });
 }
 
+/** The contact of the board profile moves with the relay, or (`isStuck`) stays where it is. */
+export function wireContact(board: VirtualBoard, isStuck = false): void {
+  const { relay, contact } = loadBoard(boardProfile).gpio;
+  if (relay !== undefined && contact !== undefined) board.follow(contact.line, isStuck ? null : relay.line);
+}
+
 async function collect<T extends { stop(): Promise<void> }>(
   undo: (() => Promise<void>)[],
   starting: Promise<T>,
@@ -227,6 +236,7 @@ function planOf(options: SiteOptions, sound: VirtualSound): SitePlan {
     mediaPath: options.mediaPath ?? 'auto',
     ringTimeoutMs: options.ringTimeoutMs ?? 30_000,
     pulseMs: options.pulseMs ?? 3_000,
+    testsRelay: options.testsRelay ?? false,
     flows: options.flows ?? null,
     hearing: options.hearing ?? false,
     cloud: options.cloud?.plan ?? null,

@@ -30,6 +30,9 @@ export interface VirtualSound {
   unplugSpeaker(station: string): Promise<void>;
   replugSpeaker(station: string): Promise<void>;
   hangSpeaker(station: string): Promise<void>;
+  /** The microphone hears the speaker, as through the air, so many dB louder (below 0: less loud); until it is parted. */
+  joinSpeaker(station: string, gainDb: number): Promise<void>;
+  partSpeaker(station: string): Promise<void>;
   /** Ends the server; leaves nothing running, nothing in its folder. */
   stop(): Promise<void>;
 }
@@ -120,6 +123,8 @@ export async function startVirtualSound(options: {
     unplugSpeaker: (station) => pulse.remove('sink', `${station}-speaker`),
     replugSpeaker: (station) => pulse.restore('sink', `${station}-speaker`, speakerModule(station)),
     hangSpeaker: (station) => pulse.suspend('sink', `${station}-speaker`),
+    joinSpeaker: (station, gainDb) => pulse.join(`${station}-loop`, `${station}-feed`, gainDb),
+    partSpeaker: (station) => pulse.part(`${station}-loop`),
     stop,
   };
 }

@@ -1,7 +1,7 @@
 import { Argument, type Command, Option } from 'commander';
 import { AppError } from '../../core/errors.js';
 import { connectStation } from '../../lab/site.js';
-import { note, printJson, runningStations } from './output.js';
+import { note, printJson, runningStation } from './output.js';
 
 interface StationOption {
   readonly station?: string;
@@ -64,12 +64,7 @@ export function addCallCommands(program: Command): void {
 }
 
 function stationClient(id: string | undefined) {
-  const stations = runningStations(id);
-  const found = stations.length === 1 ? stations[0] : stations.find((one) => one.id === 'indoor');
-  if (found !== undefined) return connectStation(found.runDir);
-  throw new AppError('usage', 'several stations are running here', {
-    remedy: `Say which: --station ${stations.map((one) => one.id).join(' or ')}`,
-  });
+  return connectStation(runningStation(id).runDir);
 }
 
 /** What `place` and `dtmf` can't do without. @throws AppError `usage` */

@@ -15,6 +15,7 @@ import { runKillScenario } from '../../lab/kill-scenario.js';
 import { inOwnNetwork, networkToolsEnv } from '../../lab/own-network.js';
 import { runPathScenario } from '../../lab/path-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
+import { runSelfTestScenario } from '../../lab/selftest-scenario.js';
 import { runUnplugScenario } from '../../lab/unplug-scenario.js';
 import { note, printJson } from './output.js';
 
@@ -84,6 +85,14 @@ export function addLabCommands(program: Command): void {
     .option('--json', JSON_OPTION)
     .addHelpText('after', UNPLUG_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runUnplugScenario));
+  lab
+    .command('selftest')
+    .description(
+      'a station tests itself: all is well; then speaker, microphone, relay and broker fail, one after the other',
+    )
+    .option('--json', JSON_OPTION)
+    .addHelpText('after', SELFTEST_KEYS)
+    .action((options: { json?: boolean }) => runScenario(options, runSelfTestScenario));
   lab
     .command('path')
     .description('UDP is cut in mid-call, and restored: the call moves to MQTT and back')
@@ -208,6 +217,16 @@ so. Each has
   outageMs         the whole silence
   callEnded        whether the call was over, at either end
 controlSilenceMs is the longest silence with nothing unplugged: this machine's own.`;
+
+const SELFTEST_KEYS = `
+sound     a self-test with nothing wrong: every check with its figures; all must pass
+host      the same of the station that hosts the site, whose microphone is not joined
+          to its loudspeaker: sound must fail, the call to its own echo pass
+faults    speakerWire, speakerCard, microphoneWire, microphoneCard, microphoneHung,
+          relayStuck, brokerDead, each with
+  failed    what the self-test said, and why; must be
+  expected  no more and no less than this
+mended    a self-test when all was mended; all must pass`;
 
 const PATH_KEYS = `
 migrations has two entries, to MQTT and back, each with

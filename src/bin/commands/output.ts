@@ -47,6 +47,16 @@ export function fail(error: unknown): void {
       : 1;
 }
 
+/** The one that is named, the only one, or the indoor one. @throws AppError `not-running`, `usage` */
+export function runningStation(id: string | undefined): { readonly id: string; readonly runDir: string } {
+  const stations = runningStations(id);
+  const found = stations.length === 1 ? stations[0] : stations.find((one) => one.id === 'indoor');
+  if (found !== undefined) return found;
+  throw new AppError('usage', 'several stations are running here', {
+    remedy: `Say which: --station ${stations.map((one) => one.id).join(' or ')}`,
+  });
+}
+
 /** Where `entryphone run` puts its sockets: short, since a Unix socket's path is at most 107 bytes. */
 export function siteRunDir(): string {
   return join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), `entryphone-${userInfo().uid}`);
