@@ -39,10 +39,15 @@ export class OggOpusWriter {
     this.#vendor = options.vendor;
   }
 
-  /** Bytes that the file would have if it ended with a packet of this size: what the pages to come still need. */
+  /** How long the packets are, all together. */
+  get lengthMs(): number {
+    return this.#writtenMs;
+  }
+
+  /** What the pages to come would add, at most, if the next packet were of this size and the last one. */
   pendingBytes(packetBytes: number): number {
     const packets = [...this.#packets.map(({ length }) => length), packetBytes];
-    return packets.reduce((sum, length) => sum + length + segmentsOf(length), PAGE_HEADER_BYTES);
+    return packets.reduce((sum, length) => sum + length + segmentsOf(length), 2 * PAGE_HEADER_BYTES);
   }
 
   /** The pages that a file begins with: identification and comment (RFC 7845, 5). */

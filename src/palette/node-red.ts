@@ -20,6 +20,8 @@ export interface FlowNode {
 }
 
 export interface NodeRed {
+  /** `userDir`: the flows' own folder. */
+  readonly settings: { readonly userDir?: string };
   readonly nodes: {
     createNode(node: FlowNode, config: object): void;
     /** Called with `new`; what it is called with is the node as the editor keeps it. */

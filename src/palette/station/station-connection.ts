@@ -14,6 +14,7 @@ import {
 } from '../../protocol/flows-api.js';
 import type { HeardDecision, HearingView } from '../../protocol/hearing.js';
 import type { CallDtmf, CallView } from '../../protocol/station-api.js';
+import { SharedTaps } from './shared-taps.js';
 
 export type Level = z.infer<(typeof flowsNotifications)['level']>;
 export type ConnectionState = 'connecting' | 'connected' | 'closed';
@@ -40,6 +41,8 @@ export interface StationListener {
   heard?(decision: HeardDecision): void;
 }
 
+type Told = { [K in keyof typeof flowsNotifications]: z.output<(typeof flowsNotifications)[K]> };
+
 const TIMEOUT_MS = 8_000;
 
 /**
@@ -51,6 +54,8 @@ export class StationConnection {
   readonly #clock: Clock;
   readonly #backoff = new Backoff({ firstMs: 100, mostMs: 2_000 });
   readonly #listeners = new Set<StationListener>();
+  /** Sound, for the nodes that listen or record. */
+  readonly taps: SharedTaps;
   #rpc: RpcClient<typeof flowsRequests> | undefined;
   #state: ConnectionState = 'connecting';
   #call: CallView | null = null;
@@ -60,6 +65,7 @@ export class StationConnection {
   constructor(options: { path: string; clock: Clock }) {
     this.#path = options.path;
     this.#clock = options.clock;
+    this.taps = new SharedTaps({ clock: options.clock, ask: (name, params) => this.request(name, params) });
     void this.#connect();
   }
 
@@ -84,16 +90,19 @@ export class StationConnection {
     name: K,
     params: z.input<(typeof flowsRequests)[K]['params']>,
   ): Promise<z.output<(typeof flowsRequests)[K]['result']>> {
-    if (this.#rpc === undefined) {
-      throw new AppError('station-unreachable', `the station does not answer on ${this.#path}`, {
-        remedy: 'See whether it runs: entryphone status',
-      });
-    }
-    return this.#rpc.call(name, params);
+    const rpc = this.#rpc;
+    if (rpc === undefined) throw this.#unreachable();
+    return rpc.call(name, params);
+  }
+
+  /** @throws AppError `station-unreachable` */
+  mustBeThere(): void {
+    if (this.#state !== 'connected') throw this.#unreachable();
   }
 
   close(): void {
     this.#timer?.cancel();
+    this.taps.close();
     this.#rpc?.close();
     this.#rpc = undefined;
     this.#became('closed');
@@ -106,7 +115,7 @@ export class StationConnection {
         path: this.#path,
         requests: flowsRequests,
         notifications: flowsNotifications,
-        onNotification: (_name, params) => this.#take(params),
+        onNotification: (name, params) => this.#take(name, params),
         onClose: () => this.#lost(),
         timeoutMs: TIMEOUT_MS,
       });
@@ -117,6 +126,7 @@ export class StationConnection {
       this.#beat();
       await this.#ask();
       this.#became('connected');
+      this.taps.connected();
     } catch {
       // Whatever it was, the way is the same: once more, later.
       this.#rpc?.close();
@@ -129,6 +139,7 @@ export class StationConnection {
     this.#timer?.cancel();
     if (this.#state === 'closed') return;
     this.#became('connecting');
+    this.taps.lost();
     this.#timer = this.#clock.after(this.#backoff.nextDelayMs(), () => void this.#connect());
   }
 
@@ -139,31 +150,27 @@ export class StationConnection {
     this.#timer = this.#clock.after(HEARTBEAT_MS, () => this.#beat());
   }
 
-  #take(params: z.output<(typeof flowsNotifications)[keyof typeof flowsNotifications]>): void {
-    for (const listener of this.#listeners) {
-      if ('pressId' in params) {
-        const { button } = listener;
-        const wants = params.kind === 'press' ? button?.presses : button?.gestures;
-        if (button?.name === params.button && wants === true) listener.pressed?.(params);
-      } else if ('playId' in params) {
-        listener.soundEnded?.(params.playId, params.reason);
-      } else if ('microphoneDbfs' in params) {
-        if (listener.wantsLevels === true) listener.level?.(params);
-      } else if ('digit' in params) {
-        listener.digit?.(params);
-      } else if ('media' in params) {
-        if (listener.wantsHealth === true) listener.health?.(params);
-      } else if ('quality' in params) {
-        listener.quality?.(params);
-      } else if ('isHearing' in params) {
-        if (listener.wantsHearing === true) listener.hearing?.(params);
-      } else if ('score' in params) {
-        if (listener.wantsHearing === true) listener.heard?.(params);
-      } else if ('state' in params) {
-        this.#call = params.state === 'ended' ? null : params;
-        listener.call?.(params);
-      }
+  #take(name: keyof Told, params: Told[keyof Told]): void {
+    const hand = <K extends keyof Told>(of: K, to: (listener: StationListener, told: Told[K]) => void): void => {
+      if (of === name) for (const listener of this.#listeners) to(listener, params as Told[K]);
+    };
+    hand('button.pressed', (listener, press) => {
+      const { button } = listener;
+      const wants = press.kind === 'press' ? button?.presses : button?.gestures;
+      if (button?.name === press.button && wants === true) listener.pressed?.(press);
+    });
+    hand('level', (listener, level) => listener.wantsLevels === true && listener.level?.(level));
+    hand('sound.ended', (listener, { playId, reason }) => listener.soundEnded?.(playId, reason));
+    hand('call.dtmf', (listener, told) => listener.digit?.(told));
+    hand('health', (listener, now) => listener.wantsHealth === true && listener.health?.(now));
+    hand('quality.report', (listener, report) => listener.quality?.(report));
+    hand('hearing.changed', (listener, view) => listener.wantsHearing === true && listener.hearing?.(view));
+    hand('hearing.decided', (listener, decision) => listener.wantsHearing === true && listener.heard?.(decision));
+    if (name === 'call.changed') {
+      const view = params as CallView;
+      this.#call = view.state === 'ended' ? null : view;
     }
+    hand('call.changed', (listener, view) => listener.call?.(view));
   }
 
   /** Nodes of a flow come and go together: one request for all of them. */
@@ -186,11 +193,19 @@ export class StationConnection {
     ];
     const wantsHearing = listeners.some((one) => one.wantsHearing === true);
     await Promise.all([
-      rpc.call('hearing.subscribe', { on: wantsHearing }).then((view) => wantsHearing && this.#take(view)),
+      rpc
+        .call('hearing.subscribe', { on: wantsHearing })
+        .then((view) => wantsHearing && this.#take('hearing.changed', view)),
       rpc.call('button.watch', { presses: watched('presses'), gestures: watched('gestures') }),
       rpc.call('level.subscribe', { on: listeners.some(({ wantsLevels }) => wantsLevels === true) }),
       rpc.call('health.subscribe', { on: listeners.some(({ wantsHealth }) => wantsHealth === true) }),
     ]);
+  }
+
+  #unreachable(): AppError {
+    return new AppError('station-unreachable', `the station does not answer on ${this.#path}`, {
+      remedy: 'See whether it runs: entryphone status',
+    });
   }
 
   #became(state: ConnectionState): void {
