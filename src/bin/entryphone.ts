@@ -5,9 +5,11 @@ import { addConfigCommands } from './commands/config.js';
 import { addFlowsCommands } from './commands/flows.js';
 import { addGatewayCommand } from './commands/gateway.js';
 import { addInstallCommand } from './commands/install.js';
+import { addKeysCommands } from './commands/keys.js';
 import { addLabCommands } from './commands/lab.js';
 import { addNodesCommand } from './commands/nodes.js';
 import { fail, failedUsage } from './commands/output.js';
+import { addReleaseTrustCommands } from './commands/release-trust.js';
 import { addRunCommand } from './commands/run.js';
 import { addSelfTestCommand } from './commands/selftest.js';
 import { addSiteCommands } from './commands/site.js';
@@ -43,6 +45,8 @@ addGatewayCommand(program);
 addAudioCommand(program);
 addNodesCommand(program);
 addFlowsCommands(program);
+addKeysCommands(program);
+addReleaseTrustCommands(program.command('release').description('releases: signed, and checked as a station does'));
 program.configureOutput({ outputError: (text, write) => write(text) });
 
 try {

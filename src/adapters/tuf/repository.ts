@@ -157,13 +157,18 @@ export class TufRepository {
 
   /** Ids of the keys that have something to sign: what waits, and snapshot and timestamp. */
   async wanted(): Promise<ReadonlySet<string>> {
-    const { snapshot, timestamp } = await this.keys();
-    const wanted = new Set([...snapshot, ...timestamp].map(({ keyId }) => keyId));
+    const wanted = new Set(await this.online());
     for (const role of OFFLINE_ROLES) {
       if ((await this.#files.pending(role)) === undefined) continue;
       for (const keyId of await this.#signers(role)) wanted.add(keyId);
     }
     return wanted;
+  }
+
+  /** Ids of the keys of snapshot and timestamp. */
+  async online(): Promise<ReadonlySet<string>> {
+    const { snapshot, timestamp } = await this.keys();
+    return new Set([...snapshot, ...timestamp].map(({ keyId }) => keyId));
   }
 
   /** When what is published expires, by role, in ms since 1970. */

@@ -122,6 +122,11 @@ export class TufTrust {
     });
   }
 
+  /** Whether these bytes are a target that is signed. @throws AppError of a `TrustRefusal` */
+  async check(path: string, bytes: Uint8Array): Promise<void> {
+    checkTarget(await this.target(path), bytes);
+  }
+
   /**
    * The manifest of a release that may be installed: signed by who may sign its kind, and of the path that it was asked for.
    * @throws AppError of a `TrustRefusal`
