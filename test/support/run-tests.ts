@@ -14,7 +14,7 @@ const root = resolve(import.meta.dirname, '../../..');
 /** What a file may take. */
 const kinds = {
   '--long': { folder: 'long', timeoutSeconds: 1_800 },
-  '--peers': { folder: 'peers', timeoutSeconds: 300 },
+  '--peers': { folder: 'peers', timeoutSeconds: 600 },
 } as const;
 const isKind = (argument: string): argument is keyof typeof kinds => Object.hasOwn(kinds, argument);
 const kind = process.argv.find(isKind);
