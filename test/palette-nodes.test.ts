@@ -224,6 +224,27 @@ test('nodes as Node-RED runs them, against the station that the contract is', as
     await until(() => bench.done.some(({ id, error }) => id === 'text' && error === null));
   });
 
+  await t.test('the station is tested: passed by one output, else by the other; refusals are told', async (t) => {
+    await bench.deploy([{ id: 'test', type: 'entryphone-selftest' }]);
+    await until(() => bench.status('test')?.fill === 'green');
+    t.equal(await bench.input('test', { kept: 1, topic: 'night' }), null);
+    t.match(bench.from('test', 0), [{ kept: 1, topic: 'selftest', payload: { ok: true, verdict: 'pass' } }]);
+    await until(() => bench.status('test')?.text === 'passed');
+    station.selfTest = { ...station.selfTest, ok: false, verdict: 'fail', failed: ['sound: not-heard'] };
+    t.equal(await bench.input('test', {}), null);
+    t.match(bench.from('test', 1), [{ payload: { failed: ['sound: not-heard'] } }]);
+    await until(
+      () => bench.status('test')?.text === 'failed: sound: not-heard' && bench.status('test')?.fill === 'red',
+    );
+    station.selfTest = { ...station.selfTest, verdict: 'undecided', failed: ['call: interrupted'] };
+    t.equal(await bench.input('test', {}), null);
+    await until(() => bench.status('test')?.fill === 'yellow');
+    t.equal(bench.from('test', 1).length, 2);
+    station.refuses.set('selftest.run', new AppError('line-busy', 'a call lives'));
+    t.match(await bench.input('test', {}), 'a call lives');
+    t.equal(bench.sent.length, 3);
+  });
+
   await t.test('a light wants true or false, and says what it got', async (t) => {
     await bench.deploy([{ id: 'led', type: 'entryphone-led', led: 'status', lit: 'payload', litType: 'msg' }]);
     t.equal(await bench.input('led', { payload: 'yes' }), 'lit is yes, neither true nor false');

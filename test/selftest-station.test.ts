@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
+import type { MqttLink } from '../src/adapters/mqtt/mqtt-link.js';
 import { Directory, ELSEWHERE } from '../src/call/directory.js';
 import { writeSdp } from '../src/call/sdp.js';
 import { configSchema } from '../src/config/schema.js';
@@ -13,8 +14,10 @@ import type { CallMessage } from '../src/protocol/call-message.js';
 import type { SelfTestResult } from '../src/protocol/selftest.js';
 import { EchoExtension } from '../src/station/echo-extension.js';
 import type { EngineClient } from '../src/station/engine-client.js';
+import { SelfTest } from '../src/station/self-test.js';
 import { callCheck, soundCheck } from '../src/station/self-test-checks.js';
 import { SelfTestSchedule } from '../src/station/self-test-schedule.js';
+import type { Signalling } from '../src/station/signalling.js';
 import { describedAt } from './support/descriptions.js';
 import { freePort, until } from './support/site.js';
 import { HEARD } from './support/station-doubles.js';
@@ -301,5 +304,43 @@ test('by itself once a day or each so many hours; again where a call was in the 
   await minutes(120);
   t.equal(ran.slice(tried).filter((name) => name === 'soon').length, 1, 'a fault is no reason to try at once again');
   for (const one of [none, soon, past, hours]) one.close();
+  t.equal(clock.timers, 0);
+});
+
+test('flows have the station tested once a minute at most; a run that goes on is for all who ask', async (t) => {
+  const clock = new ManualClock();
+  const done: SelfTestResult[] = [];
+  let isInCall = false;
+  const selfTest = new SelfTest({
+    config: configSchema.parse({
+      station: { id: 'door', name: 'Door', site: 'home' },
+      board: 'none',
+      audio: { capture: 'none', playback: 'none' },
+      rtp: { address: '127.0.0.1' },
+      mqtt: { url: 'mqtts://127.0.0.1:1', ca: 'none', cert: 'none', key: 'none' },
+      state: 'none',
+      run: 'none',
+    }),
+    link: { state: { connected: false, protocol: null, fault: null } } as MqttLink,
+    engine: { measureLoop: async () => HEARD } as unknown as EngineClient,
+    signalling: {} as Signalling,
+    pins: () => ({ relay: undefined, contact: undefined }),
+    isInCall: () => isInCall,
+    onPulse: () => t.fail('there is no relay'),
+    onDone: (result) => done.push(result),
+    clock,
+    logger: silentLogger,
+  });
+  const [one, other] = await Promise.all([selfTest.run('flows'), selfTest.run('local')]);
+  t.same(one, other);
+  t.match(reasons(one), { relay: 'skipped no-relay', sound: 'pass heard', call: 'skipped no-broker' });
+  await t.rejects(selfTest.run('flows'), { code: 'too-soon' });
+  t.match(await selfTest.run('local'), { by: 'local' }, 'whoever is at the station may');
+  clock.advance(60_000);
+  t.match(await selfTest.run('flows'), { by: 'flows' });
+  isInCall = true;
+  await t.rejects(selfTest.run('schedule'), { code: 'line-busy' });
+  t.equal(done.length, 3);
+  selfTest.close();
   t.equal(clock.timers, 0);
 });

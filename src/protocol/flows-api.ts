@@ -4,6 +4,7 @@ import { clipEnd, clipPiece, clipPlace } from './clip-api.js';
 import { dtmfParams, mediaPath, mostBitrate, TAP_RATE_HZ, tapSource } from './engine-api.js';
 import { heardDecision, hearingView } from './hearing.js';
 import { qualityFigures } from './quality.js';
+import { selfTestResult } from './selftest.js';
 import { callDtmf, callView } from './station-api.js';
 
 /**
@@ -166,6 +167,11 @@ export const flowsRequests = {
     result: z.object({ ssrc: z.int().min(0).nullable(), rateHz: z.literal(TAP_RATE_HZ) }),
   },
   'audio.untap': { params: z.object({ source: tapSource, port: tapPort }), result: z.object({}) },
+  /**
+   * The station tries itself, some ten seconds, with a signal on its loudspeaker; not in a call (`line-busy`), and not twice a minute
+   * (`too-soon`). Its microphone is open for two seconds of it: what that hears stays in the media process, which tells figures.
+   */
+  'selftest.run': { params: z.object({}), result: selfTestResult },
   /** `level` notifications for this client, at most five a second. */
   'level.subscribe': { params: z.object({ on: z.boolean() }), result: z.object({}) },
   /**

@@ -24,6 +24,7 @@ import type { Hearing } from './hearing.js';
 import type { Mending } from './mending.js';
 import type { Pins } from './pins.js';
 import { RegularTelling } from './regular-telling.js';
+import type { SelfTest } from './self-test.js';
 import type { StationTaps } from './station-taps.js';
 
 type Peer = RpcPeer<typeof flowsNotifications>;
@@ -68,6 +69,7 @@ export interface FlowsLinkOptions {
   readonly hearing: Pick<Hearing, 'view' | 'want'>;
   readonly health: () => Promise<StationHealth>;
   readonly mending: Mending;
+  readonly selfTest: Pick<SelfTest, 'run'>;
   readonly sounds: FlowSounds;
   /** Given to the flows process; opens its Admin API. */
   readonly adminToken: string;
@@ -163,7 +165,7 @@ export class FlowsLink {
   #serve(): Promise<RpcServer<typeof flowsNotifications>> {
     const { path, station, buttons, calls, digits, door, engine, leds, taps, alerts, hearing } = this.#options;
     const { adminToken, listener, logger, refused } = this.#options;
-    const { mending, sounds } = this.#options;
+    const { mending, selfTest, sounds } = this.#options;
     const act = <T>(what: () => T): T => {
       listener.acted();
       return what();
@@ -219,6 +221,7 @@ export class FlowsLink {
         'call.path': (params) => mending.path(params.path),
         'service.restart': ({ service }) => mending.restart(service),
         'flows.fallBack': () => mending.fallBack(),
+        'selftest.run': () => selfTest.run('flows'),
         'sound.load': ({ soundId, pcm }, peer) => sounds.load(this.#client(peer).sounds, soundId, pcm),
         'sound.play': ({ to, sound }, peer) => sounds.play(this.#client(peer).sounds, to, sound),
         'sound.stop': async ({ playId }, peer) => {

@@ -19,7 +19,7 @@ import type { DoorControl } from './door-control.js';
 import type { EngineClient } from './engine-client.js';
 import { FlowSounds } from './flow-sounds.js';
 import { FlowsKeeper } from './flows-keeper.js';
-import { FlowsLink } from './flows-link.js';
+import { FlowsLink, type FlowsLinkOptions } from './flows-link.js';
 import { type FlowsStatus, FlowsWatch } from './flows-watch.js';
 import type { Hearing } from './hearing.js';
 import { Mending } from './mending.js';
@@ -38,6 +38,7 @@ export interface FlowsOptions {
   readonly leds: Pins['leds'];
   readonly taps: StationTaps;
   readonly alerts: Alerts;
+  readonly selfTest: FlowsLinkOptions['selfTest'];
   readonly hearing: Pick<Hearing, 'view' | 'want'>;
   readonly health: () => Promise<StationHealth>;
   readonly link: MqttLink;

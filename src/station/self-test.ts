@@ -19,6 +19,9 @@ const BROKER_WITHIN_S = 2;
 /** The echo extension has two calls at a time, of some seconds each. */
 const ECHO_BUSY_MS = 3_000;
 const ECHO_TRIES = 4;
+/** A flow that asks and asks would have the signal sound all the time. */
+const FLOWS = 'flows';
+const FLOWS_REST_MS = 60_000;
 
 export interface SelfTestOptions {
   readonly config: Config;
@@ -44,6 +47,7 @@ export class SelfTest {
   #running: Promise<SelfTestResult> | null = null;
   #testCall: TestCall | null = null;
   #isInterrupted = false;
+  #flowsMayFromMs = Number.NEGATIVE_INFINITY;
   readonly #schedule: SelfTestSchedule;
 
   constructor(options: SelfTestOptions) {
@@ -52,12 +56,19 @@ export class SelfTest {
     this.#schedule = new SelfTestSchedule({ times: config.selftest, run: () => this.run('schedule'), clock, logger });
   }
 
-  /** Who comes while it runs gets the result of that run. @throws AppError `line-busy` (as a rejection) */
+  /** Who comes while it runs gets the result of that run. @throws AppError `line-busy`, of flows `too-soon` (as a rejection) */
   run(by: string): Promise<SelfTestResult> {
     if (this.#running !== null) return this.#running;
     if (this.#options.isInCall()) {
       return Promise.reject(new AppError('line-busy', 'a call lives', { remedy: 'Test the station when it is over' }));
     }
+    const nowMs = this.#options.clock.nowMs();
+    if (by === FLOWS && nowMs < this.#flowsMayFromMs) {
+      return Promise.reject(
+        new AppError('too-soon', 'the station has been tested within the last minute', { remedy: 'Wait a minute' }),
+      );
+    }
+    if (by === FLOWS) this.#flowsMayFromMs = nowMs + FLOWS_REST_MS;
     this.#isInterrupted = false;
     this.#running = this.#run(by).finally(() => {
       this.#running = null;

@@ -255,6 +255,7 @@ export class Station {
         leds: this.#pins.leds,
         taps: this.#taps,
         alerts: this.#alerts,
+        selfTest: this.#selfTest,
         hearing,
         health: () => stationHealth({ link: this.#link, engine: this.#engine, siteHost: this.#siteHost, hearing }),
         link: this.#link,

@@ -14,6 +14,7 @@ import type { NodeStatus } from '../../src/palette/node-red.js';
 import { TAP_RATE_HZ } from '../../src/protocol/engine-api.js';
 import { flowsNotifications, flowsRequests } from '../../src/protocol/flows-api.js';
 import type { HearingView } from '../../src/protocol/hearing.js';
+import type { SelfTestResult } from '../../src/protocol/selftest.js';
 import type { CallView } from '../../src/protocol/station-api.js';
 import { until } from './site.js';
 
@@ -33,6 +34,15 @@ export class StationDouble {
   /** Requests that it refuses, by name. */
   readonly refuses = new Map<string, AppError>();
   call: CallView | null = null;
+  selfTest: SelfTestResult = {
+    ok: true,
+    verdict: 'pass',
+    failed: [],
+    checks: [],
+    by: 'flows',
+    at: 0,
+    durationMs: 0,
+  };
   hearing: HearingView = { state: 'absent', isEnabled: true, isHearing: false, models: [], refused: [] };
   #server: RpcServer<Notifications> | undefined;
   /** Sounds that it was told to stop; kept over deployments. */
@@ -133,6 +143,10 @@ export class StationDouble {
         'sound.stop': (params) => {
           this.stopped.push(params.playId);
           return {};
+        },
+        'selftest.run': (params) => {
+          note('selftest.run', params);
+          return this.selfTest;
         },
         'door.open': noting('door.open', { opened: true, reason: 'opened' }),
         'alert.raise': noting('alert.raise', { id: '00000000-0000-4000-8000-000000000001' }),

@@ -85,14 +85,15 @@ export class StationConnection {
     };
   }
 
-  /** @throws AppError `station-unreachable`, or what the station says */
+  /** @param most for what takes its time @throws AppError `station-unreachable`, or what the station says */
   async request<K extends keyof typeof flowsRequests>(
     name: K,
     params: z.input<(typeof flowsRequests)[K]['params']>,
+    most?: { readonly timeoutMs: number },
   ): Promise<z.output<(typeof flowsRequests)[K]['result']>> {
     const rpc = this.#rpc;
     if (rpc === undefined) throw this.#unreachable();
-    return rpc.call(name, params);
+    return rpc.call(name, params, most);
   }
 
   /** @throws AppError `station-unreachable` */
