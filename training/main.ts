@@ -1,5 +1,5 @@
 /**
- * Makes the model that ships, and measures it: `make model`. Ten minutes of one core at most.
+ * Makes the model that ships, and measures it: `make model`. Some four minutes of one core.
  *
  *   main.js [--out FOLDER]     the model and its card into FOLDER, and nothing else: to compare two runs
  */

@@ -8,7 +8,7 @@ import { scoresOf } from './hearing.js';
 import { LabelledFeatures } from './labelled-features.js';
 import type { Network } from './network.js';
 import { writeOnnx } from './onnx-writer.js';
-import { plainScene, plannedScene, seedsOf, sharedVoices } from './scene-plan.js';
+import { plannedScene, seedsOf, sharedVoices } from './scene-plan.js';
 import { CARD, LABELS, type ModelSize, NAME, SMOOTH } from './sound-events.js';
 import { type Answered, thresholdsOf } from './thresholds.js';
 import { train } from './train.js';
@@ -22,12 +22,11 @@ const MOST_DIFFERENCE = 1e-5;
  * @throws AppError `model-differs` where ONNX Runtime does not make of the file what the network was
  */
 export async function makeModel(size: ModelSize, log: (line: string) => void): Promise<CardedModel> {
-  const trained = seedsOf('trained', size.scenes + size.plainScenes);
+  const trained = seedsOf('trained', size.scenes);
   const sounds = sharedVoices({ first: trained[0] ?? 0 }, size.voices);
   const recordings: LabelledFeatures[] = [];
-  for (const [i, seed] of trained.entries()) {
-    const plan = i < size.scenes ? plannedScene(seed) : plainScene(seed);
-    recordings.push(new LabelledFeatures(await sceneOf({ ...plan, sounds }), LABELS, CARD.features));
+  for (const seed of trained) {
+    recordings.push(new LabelledFeatures(await sceneOf({ ...plannedScene(seed), sounds }), LABELS, CARD.features));
     if (recordings.length % 200 === 0) log(`scene ${recordings.length} of ${trained.length}`);
   }
   const network = train(recordings, size.training, log);

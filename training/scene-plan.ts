@@ -27,23 +27,6 @@ export function plannedScene(seed: number): SceneOptions {
   };
 }
 
-/** Those that differ most among themselves come more often. */
-const PLAIN_EVENTS = ['chime', 'chime', 'alarm', 'alarm', 'knock', 'knock', 'glass', 'cry'] as const;
-
-/** An event and nothing else: cheap to make, for what is around comes from other scenes while it is trained (`VariedWindow`). */
-export function plainScene(seed: number): SceneOptions {
-  const dice = new Dice(seed, 'plan');
-  return {
-    seed,
-    seconds: SCENE_S,
-    event: dice.pick(PLAIN_EVENTS),
-    eventAtS: dice.between(0.9, 2.2),
-    over: 'silence',
-    snrDb: 0,
-    peakDb: dice.between(...PEAKS_DB),
-  };
-}
-
 /**
  * Sounds for scenes, whose sentences and cries come from so many at most and are kept: espeak-ng takes the longest of all. All others
  * are made anew for each seed.

@@ -4,8 +4,8 @@ import type { LabelledFeatures } from './labelled-features.js';
 /** Louder or softer by so much at most, in nepers of power (6.5 dB), and higher or lower by so many bands. */
 const MOST_GAIN = 1.5;
 const MOST_BANDS = 2;
-/** Half of the recordings are heard over another one, softer by 0 to 20 dB. */
-const OVERLAID = 0.5;
+/** Two recordings of five are heard over another one, softer by 0 to 20 dB. */
+const OVERLAID = 0.4;
 const NEPERS_OF_20_DB = 4.6;
 
 /** A window of a recording, never twice the same: what a network learns of each recording is not the recording. */
