@@ -112,6 +112,22 @@ test('keys are rotated: a station that was away for several follows all of them'
   t.equal(versions.flows, 2);
 });
 
+test('a time that a stolen key has told is forgotten with the key', async (t) => {
+  const { bench, trust } = await trusting(t.testdir());
+  const startMs = bench.clock.wallMs();
+  const at = (days: number) => new Date(startMs + days * DAY_MS).toISOString();
+  const ahead = { version: 900, 'x-issued': at(20), expires: at(25) };
+  const forged = await bench.forge('timestamp', (signed) => Object.assign(signed, ahead), [bench.key('timestamp')]);
+  bench.serve('metadata/timestamp.json', forged);
+  await trust.refresh();
+  t.equal(trust.nowMs(), startMs + 20 * DAY_MS, 'it is believed, for it is signed');
+  bench.serveNothingElse();
+  await t.rejects(trust.refresh(), { code: 'trust-rollback' });
+  await bench.rotate('timestamp');
+  t.equal((await trust.refresh()).versions.timestamp, 2);
+  t.equal(trust.nowMs(), startMs);
+});
+
 test('a key that was rotated away by fewer than two of root stays', async (t) => {
   const { bench } = await trusting(t.testdir());
   const [removed, second] = bench.keys.root;

@@ -232,7 +232,8 @@ export const TRUST_ATTACKS: readonly Attack[] = [
     does: 'serves nothing, and never ends',
     code: 'trust-too-slow',
     prepare: async (dir) => {
-      const { bench, trust } = await trusting(dir);
+      const { bench } = await trusting(dir);
+      const trust = await bench.impatient();
       bench.serve('metadata/timestamp.json', async () => never());
       return () => trust.refresh();
     },
@@ -242,7 +243,8 @@ export const TRUST_ATTACKS: readonly Attack[] = [
     does: 'never answers',
     code: 'trust-too-slow',
     prepare: async (dir) => {
-      const { bench, trust } = await trusting(dir);
+      const { bench } = await trusting(dir);
+      const trust = await bench.impatient();
       bench.serve('metadata/timestamp.json', () => new Promise(() => {}));
       return () => trust.refresh();
     },
