@@ -1,45 +1,31 @@
-import { createSocket } from 'node:dgram';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'tap';
 import { AppError } from '../src/core/errors.js';
-import { L16_PACKET_SAMPLES, L16Writer } from '../src/rtp/l16.js';
 import { FlowBench } from './support/flow-bench.js';
 import { readOgg } from './support/ogg.js';
 import { until } from './support/site.js';
+import { TapDouble } from './support/tap-double.js';
 
 const NOT_GRANTED = new AppError('tap-not-granted', 'This station does not let flows hear its sound', {
   remedy: 'Set taps.flows: true',
 });
-const level = (samples: number, value: number) => new Int16Array(samples).fill(value);
 
 test('nodes that hear and record, as Node-RED runs them', async (t) => {
   const bench = await FlowBench.start(t);
   const { station } = bench;
-  const socket = createSocket('udp4');
-  t.teardown(() => socket.close());
-  const writers = new Map<number, { writer: L16Writer; atMs: number }>();
+  const tap = new TapDouble(t);
   /** The port where this source's tap is open, once it is. */
   const portOf = async (source: string): Promise<number> => {
     const last = () => station.of('audio.tap').findLast((tap) => tap.source === source);
     await until(() => last() !== undefined);
     return Number(last()?.port);
   };
-  /** The media process sends so much of this level there; some of its packets may be lost on the way. */
+  /** Sound comes, and the node beside has heard it. */
   const hear = async (source: string, ms: number, value: number, lost: readonly number[] = []): Promise<void> => {
-    const port = await portOf(source);
     const before = bench.from('witness').length;
-    const stream = writers.get(port) ?? { writer: new L16Writer({ ssrc: port, sequence: 1, timestamp: 1 }), atMs: 0 };
-    writers.set(port, stream);
-    for (let packet = 0; packet < ms / 20; packet++) {
-      for (const half of [0, 1]) {
-        stream.atMs += 10;
-        const datagram = stream.writer.push(level(L16_PACKET_SAMPLES / 2, value), stream.atMs);
-        if (half === 0 || datagram === null || lost.includes(packet)) continue;
-        await new Promise((resolve) => socket.send(datagram, port, '127.0.0.1', resolve));
-      }
-    }
-    await until(() => bench.from('witness').length === before + ms / 20 - lost.length);
+    const sent = await tap.send(await portOf(source), { ms, level: value, lost });
+    await until(() => bench.from('witness').length === before + sent);
   };
   /** Hears by the same tap as the node beside it: what it has heard the other has too. */
   const witness = { id: 'witness', type: 'entryphone-listen', source: 'microphone', output: 'pcm', chunkMs: 20 };

@@ -10,7 +10,6 @@ const label = z.string().min(1).max(64);
 export const alertDetection = z.object({
   kind: z.enum(['voice', 'sound', 'keyword']),
   label,
-  /** 0 … 1 */
   score: z.number().min(0).max(1),
   /** Milliseconds since 1970, by the station's clock. */
   atMs: z.number().min(0),
