@@ -9,6 +9,7 @@ import { addKeysCommands } from './commands/keys.js';
 import { addLabCommands } from './commands/lab.js';
 import { addNodesCommand } from './commands/nodes.js';
 import { fail, failedUsage } from './commands/output.js';
+import { addReleaseCommands } from './commands/release.js';
 import { addReleaseTrustCommands } from './commands/release-trust.js';
 import { addRunCommand } from './commands/run.js';
 import { addSelfTestCommand } from './commands/selftest.js';
@@ -46,7 +47,7 @@ addAudioCommand(program);
 addNodesCommand(program);
 addFlowsCommands(program);
 addKeysCommands(program);
-addReleaseTrustCommands(program.command('release').description('releases: signed, and checked as a station does'));
+addReleaseTrustCommands(addReleaseCommands(program));
 program.configureOutput({ outputError: (text, write) => write(text) });
 
 try {
