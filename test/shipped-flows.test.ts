@@ -4,12 +4,26 @@ import { join, resolve } from 'node:path';
 import { test } from 'tap';
 import { flowNodes } from '../src/adapters/node-red/admin-api.js';
 import { AppError } from '../src/core/errors.js';
+import type { StationHealth } from '../src/protocol/flows-api.js';
 import { FlowBench } from './support/flow-bench.js';
 import { until } from './support/site.js';
+import { QUALITY } from './support/station-doubles.js';
 import { TapDouble } from './support/tap-double.js';
 
 const root = resolve(import.meta.dirname, '../..');
 const flowsOf = (file: string) => [...flowNodes.parse(JSON.parse(readFileSync(join(root, file), 'utf8')))];
+
+const HEALTH: StationHealth = {
+  media: 'up',
+  capture: 'up',
+  playback: 'up',
+  captureXruns: 0,
+  playbackXruns: 0,
+  broker: 'up',
+  siteBroker: null,
+  otherSites: null,
+  inference: null,
+};
 
 test('each flow that ships does what it says', async (t) => {
   const bench = await FlowBench.start(t);
@@ -200,6 +214,98 @@ test('each flow that ships does what it says', async (t) => {
     await deploy(between('late', '07:00'), ['bell', 'open']);
     press('bell');
     await until(() => bench.status('quiet00000000000debug')?.text?.includes('QUIET_FROM is late') === true);
+  });
+
+  await t.test('self-healing', async (t) => {
+    const nodes = flowsOf('flows/self-healing.json');
+    const tab = nodes.find(({ type }) => type === 'tab') as { env?: { name: string; value: string }[] } | undefined;
+    t.match(Object.fromEntries((tab?.env ?? []).map(({ name, value }) => [name, value])), {
+      MOS_LIMIT: '3.6',
+      GOOD_MOS: '4',
+      BAD_SECONDS: '3',
+      COOL_DOWN_SECONDS: '5',
+    });
+    const hurry: Record<string, string> = { BAD_SECONDS: '0.03', GOOD_SECONDS: '0.05', COOL_DOWN_SECONDS: '0.06' };
+    const env = tab?.env?.map((one) => ({ ...one, value: hurry[one.name] ?? one.value }));
+    await deploy(
+      nodes.map((node) => (node.type === 'tab' ? { ...node, env } : node)),
+      [],
+    );
+    await until(() =>
+      ['heal0000quality00all', 'heal00000health0all0'].every((id) => bench.status(id)?.fill === 'green'),
+    );
+    station.asked.length = 0;
+    const said = (name: string) => station.of(name).map((params) => Object.values(params)[0]);
+    const tell = (mos: number, remote: number, path: 'udp' | 'mqtt' = 'udp') =>
+      station.notify('quality.report', {
+        callId: 'call-0001',
+        path,
+        quality: { ...QUALITY, mos: { ...QUALITY.mos, listening: mos, remoteListening: remote } },
+      });
+    const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+    /** The same, again and again, until it has come to that. */
+    const tellUntil = async (report: () => void, holds: () => boolean): Promise<void> => {
+      while (!holds()) {
+        report();
+        await pause(10);
+      }
+    };
+    for (let second = 0; second < 20; second++) tell(4.3, 4.2);
+    await until(() => bench.from('heal0000quality00all').length === 20);
+    tell(2, 4.2);
+    for (let second = 0; second < 20; second++) tell(4.3, 4.2);
+    await until(() => bench.from('heal0000quality00all').length === 41);
+    await pause(100);
+    t.same([said('call.limit'), said('call.path'), said('service.restart')], [[], [], []], 'a bad second is nothing');
+
+    await tellUntil(
+      () => tell(4.3, 2.2),
+      () => said('call.limit').length > 0,
+    );
+    t.same(said('call.limit'), [32_000], 'the far end counts as well: less bits');
+    await tellUntil(
+      () => tell(4.3, 2.2),
+      () => said('call.path').length > 0 && said('call.limit').length > 1,
+    );
+    t.same([said('call.limit'), said('call.path')], [[32_000, null], ['mqtt']], 'what did not help is taken back');
+    await tellUntil(
+      () => tell(2.2, 2.2, 'mqtt'),
+      () => said('service.restart').length > 0,
+    );
+    await pause(80);
+    for (let second = 0; second < 10; second++) tell(2.2, 2.2, 'mqtt');
+    await tellUntil(
+      () => tell(4.3, 4.3, 'mqtt'),
+      () => said('call.path').length > 1,
+    );
+    t.same([said('call.path'), said('service.restart')], [['mqtt', 'auto'], ['media']], 'good again: back, once');
+    await until(() => station.of('alert.raise').length === 4);
+    const reports = station.of('alert.raise').map(({ kind, text }) => `${kind} ${String(text).replace(/^.*: /, '')}`);
+    const deeds = ['less bits', 'the other path', 'media is restarted', 'good again, back'];
+    t.same(
+      reports,
+      deeds.map((deed) => `quality ${deed}`),
+      'and each is reported',
+    );
+
+    station.callIs('ended');
+    await until(() => bench.from('heal0000event0ended0').length > 0);
+    station.asked.length = 0;
+    const well = { ...HEALTH, captureXruns: 0, playbackXruns: 0 };
+    station.notify('health', { ...well, playbackXruns: 300 });
+    station.notify('health', well);
+    await pause(80);
+    t.same(said('service.restart'), [], 'it had counted them before, and the card was opened anew');
+    station.notify('health', { ...well, captureXruns: 12, playbackXruns: 12 });
+    await until(() => said('service.restart').length > 0);
+    t.same(said('service.restart'), ['media'], 'cards that stutter');
+    station.refuses.set('service.restart', new AppError('too-soon', 'done less than 30 s ago'));
+    await pause(80);
+    station.notify('health', well);
+    station.notify('health', { ...well, captureXruns: 99 });
+    await until(() => bench.status('heal0000recover0media')?.fill === 'red');
+    await until(() => bench.status('heal0000000000debug0')?.text?.includes('done less than 30') === true);
+    station.refuses.delete('service.restart');
   });
 
   await t.test('examples are deployed as they are', async (t) => {

@@ -195,7 +195,7 @@ export const configSchema = z.strictObject({
       enabled: z.boolean().default(true).describe('off: each press does at once what buttons says'),
       port: portNumber.default(1880).describe("of the editor and its Admin API, on this machine's loopback alone"),
       initial: z
-        .enum(['door-station', 'indoor-station', 'help-point', 'edge-alert', 'quiet-hours'])
+        .enum(['door-station', 'indoor-station', 'help-point', 'edge-alert', 'quiet-hours', 'self-healing'])
         .default('door-station')
         .describe('the flows that a first start begins with (flows/*.json)'),
       goodAfterMs: z

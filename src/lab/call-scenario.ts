@@ -103,7 +103,8 @@ export async function runCallScenario(
 ): Promise<CallResult> {
   const { flows: withFlows = false, via = 'direct', line } = context;
   const { seconds = line === undefined ? SECONDS : SECONDS_IMPAIRED } = context;
-  const network = line === undefined ? undefined : await ImpairedNetwork.start(line, FIRST_RTP_PORT);
+  const network =
+    line === undefined ? undefined : await ImpairedNetwork.start(line, ImpairedNetwork.firstPorts(FIRST_RTP_PORT));
   try {
     const result = await holdCall({ ...context, seconds, flows: withFlows, via, isImpaired: network !== undefined });
     if (network === undefined) return result;

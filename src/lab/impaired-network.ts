@@ -4,7 +4,7 @@ import { systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import { type Impairment, ImpairmentRelay, type RelayCount } from './impairment-relay.js';
 import { networkToolsEnv, requireOwnNetwork } from './own-network.js';
-import { RTP_PORTS_EACH } from './site-config.js';
+import { RTP_PORTS_EACH, type StationId } from './site-config.js';
 
 const LOOPBACK = '127.0.0.1';
 const SEED = 20_261_123;
@@ -20,16 +20,21 @@ export type Line = Pick<Impairment, 'lossPct' | 'meanBurstPackets' | 'jitterMs'>
  *     door 41000 ──▶ 41020 ─ nft: to port A ─▶ [relay] ─ from port B ─ nft: from 41000 ─▶ indoor 41020, and the other way alike
  */
 export class ImpairedNetwork {
+  /** Of a site's first call. @param firstPort of the door's range; the indoor station's follows */
+  static firstPorts(firstPort: number): Record<StationId, number> {
+    return { door: firstPort, indoor: firstPort + RTP_PORTS_EACH };
+  }
+
   readonly #relay: ImpairmentRelay;
 
   private constructor(relay: ImpairmentRelay) {
     this.#relay = relay;
   }
 
-  /** @param firstPort of the door's range; the indoor station's follows. @throws AppError `not-alone`, `nft-failed`, `impairment-invalid` */
-  static async start(line: Line, firstPort: number): Promise<ImpairedNetwork> {
+  /** @param ports of the call, at both ends. @throws AppError `not-alone`, `nft-failed`, `impairment-invalid` */
+  static async start(line: Line, ports: Readonly<Record<StationId, number>>): Promise<ImpairedNetwork> {
     requireOwnNetwork('no network is impaired');
-    const [door, indoor] = [firstPort, firstPort + RTP_PORTS_EACH];
+    const { door, indoor } = ports;
     const relay = await ImpairmentRelay.open({
       a: { address: LOOPBACK, port: door },
       b: { address: LOOPBACK, port: indoor },

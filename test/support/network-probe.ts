@@ -21,7 +21,7 @@ async function party(port: number, peer: number) {
 }
 
 const lossPct = Number(process.argv[2]);
-const network = await ImpairedNetwork.start({ lossPct, jitterMs: 5 }, door);
+const network = await ImpairedNetwork.start({ lossPct, jitterMs: 5 }, ImpairedNetwork.firstPorts(door));
 const [a, b] = [await party(door, indoor), await party(indoor, door)];
 for (let i = 0; i < PACKETS; i++) {
   a.say(`a${i}`);

@@ -10,6 +10,7 @@ import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runDriftScenario } from '../../lab/drift-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
+import { runHealScenario } from '../../lab/heal-scenario.js';
 import type { Line } from '../../lab/impaired-network.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
 import { inOwnNetwork, networkToolsEnv } from '../../lab/own-network.js';
@@ -100,6 +101,14 @@ export function addLabCommands(program: Command): void {
     .addHelpText('after', PATH_KEYS)
     .action((options: { json?: boolean }) =>
       process.env[INSIDE] === undefined ? againWithoutOutside() : runScenario(options, runPathScenario),
+    );
+  lab
+    .command('heal')
+    .description('the network of a call is spoilt; flows/self-healing.json at the door mends the call, and goes back')
+    .option('--json', JSON_OPTION)
+    .addHelpText('after', HEAL_KEYS)
+    .action((options: { json?: boolean }) =>
+      process.env[INSIDE] === undefined ? againWithoutOutside() : runScenario(options, runHealScenario),
     );
   lab
     .command('drift')
@@ -236,6 +245,17 @@ migrations has two entries, to MQTT and back, each with
   movedMs    from the change until what both ends sent took the other path
 callEnded and ssrcKept say whether it was the same call, of the same sources;
 controlSilenceMs is the same silence with nothing cut: this machine's own.`;
+
+const HEAL_KEYS = `
+Packets are lost by 20 % in runs of 4, which copies of them don't make good.
+  actions      what the flow did, and when, since the network was spoilt: a limit of
+               the bit rate, another path, a restart; a step each 5 s at most
+  recoveredMs  from the first of them until the call was good again (a MOS of 4 or
+               more for 3 s) with the network as bad as ever (at most 20000)
+  mos          the worse of both directions: before; spoilt, at its worst before the
+               flow acted; after, healed; unhealed, after 20 s without the flow
+  idleActions  what the flow did while nothing was wrong: must be 0
+  backMs       from the network's recovery until the flow went back: half a minute`;
 
 const DRIFT_KEYS = `
 quickSpeaker and slowSpeaker are two days, the speaker's clock 200 ppm quicker
