@@ -32,6 +32,7 @@ model: setup
 screenshots:
 	@sh setup/setup.sh docs
 	@node dist/bench/editor-picture.js docs/editor.png
+	@node dist/bench/palette-picture.js docs/palette.png
 	@node dist/bench/run-picture.js docs/run.png
 
 setup:
