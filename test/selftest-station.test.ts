@@ -81,6 +81,7 @@ test('a station tries itself, says what it found, and gives way to whoever needs
   });
   t.match(result, { ok: true, verdict: 'pass', failed: [], by: 'local' });
   t.match(result.checks.at(-1)?.figures, { roundTripMs: 120, mos: 4.3, lossPct: 0.2 });
+  t.match(await door.api.call('station.status', {}), { selfTest: { ok: true, at: result.at } });
   t.same(door.board.pulses, [200]);
   t.match(door.told.findLast(({ name }) => name === 'door.changed')?.params, { by: 'selftest' });
   t.match(panel.engine.cardless, [/ echo$/]);

@@ -68,6 +68,8 @@ export const stationStatusResult = z.object({
   calls: z.array(callView),
   door: z.object({ fitted: z.boolean(), open: z.boolean(), openings: z.int(), refused: z.record(z.string(), z.int()) }),
   microphoneLed: z.boolean(),
+  /** The last, since the station's start. */
+  selfTest: selfTestResult.nullable(),
   gpio: z.object({ driver: z.string(), chip: z.string(), base: z.int() }).nullable(),
   outbox: z.object({ waiting: z.int(), dropped: z.int() }),
   engine: engineStatusResult.nullable(),

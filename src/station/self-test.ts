@@ -47,6 +47,7 @@ export class SelfTest {
   #running: Promise<SelfTestResult> | null = null;
   #testCall: TestCall | null = null;
   #isInterrupted = false;
+  #last: SelfTestResult | null = null;
   #flowsMayFromMs = Number.NEGATIVE_INFINITY;
   readonly #schedule: SelfTestSchedule;
 
@@ -54,6 +55,11 @@ export class SelfTest {
     this.#options = options;
     const { config, clock, logger } = options;
     this.#schedule = new SelfTestSchedule({ times: config.selftest, run: () => this.run('schedule'), clock, logger });
+  }
+
+  /** What came of the last; null before the first. */
+  get last(): SelfTestResult | null {
+    return this.#last;
   }
 
   /** Who comes while it runs gets the result of that run. @throws AppError `line-busy`, of flows `too-soon` (as a rejection) */
@@ -107,6 +113,7 @@ export class SelfTest {
     const { verdict, failed } = result;
     if (result.ok) logger.info({ by }, 'the self-test passed');
     else logger.warn({ by, verdict, failed }, 'the self-test did not pass');
+    this.#last = result;
     onDone(result);
     return result;
   }

@@ -76,6 +76,15 @@ const FIGURES: Figures<Status> = {
     labels: ['class'],
     of: ({ station }) => byClass(station.door.refused),
   },
+  self_test_passed: {
+    kind: 'gauge',
+    help: 'Of the last self-test: 1 for a check that passed, 0 for one that failed',
+    labels: ['check'],
+    of: ({ station }) =>
+      (station.selfTest?.checks ?? [])
+        .filter(({ outcome }) => outcome !== 'skipped')
+        .map(({ name, outcome }) => [outcome === 'pass' ? 1 : 0, { check: name }]),
+  },
   refused_total: {
     kind: 'counter',
     help: 'What was refused from outside, by class of fault',

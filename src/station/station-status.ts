@@ -12,6 +12,7 @@ import type { Flows } from './flows.js';
 import type { Hearing } from './hearing.js';
 import type { Pins } from './pins.js';
 import { actionText } from './press-actions.js';
+import type { SelfTest } from './self-test.js';
 import type { SiteHost } from './site-host.js';
 
 /** What `station.status` answers: the whole of the station as it is now. */
@@ -26,6 +27,7 @@ export async function stationStatus(parts: {
   engine: EngineClient;
   siteHost: SiteHost | undefined;
   flows: Flows | undefined;
+  selfTest: SelfTest;
   hearing: Hearing;
   edge: EdgeCounters;
   refused: Counters<string>;
@@ -58,6 +60,7 @@ export async function stationStatus(parts: {
       refused: door.authority.refused.all() as Record<string, number>,
     },
     microphoneLed: pins.leds.microphone?.lit ?? false,
+    selfTest: parts.selfTest.last,
     gpio: pins.place(),
     outbox: parts.outbox.figures(),
     engine: await parts.engine.status(),

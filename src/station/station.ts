@@ -278,6 +278,7 @@ export class Station {
         engine: this.#engine,
         siteHost: this.#siteHost,
         flows: this.#flows,
+        selfTest: this.#selfTest,
         hearing,
         edge: this.#edge,
         refused: this.#refused,

@@ -42,6 +42,7 @@ export function statusTable(status: StationStatus): string {
     table.push([`button ${button.name}`, button.working ? button.action : bad(button.fault ?? 'not working')]);
   }
   if (door.fitted) table.push(['door', `${door.open ? bad('OPEN') : 'shut'}, opened ${times(door.openings)}`]);
+  if (status.selfTest !== null) table.push(['self-test', selfTestText(status.selfTest)]);
   if (status.siteHost !== null) table.push(['site', siteText(status.siteHost)]);
   if (status.flows !== null) table.push(['flows', flowsText(status.flows)]);
   for (const call of calls) table.push([`call ${call.direction}`, `${call.state}, ${call.peerName || call.peer}`]);
@@ -52,6 +53,11 @@ export function statusTable(status: StationStatus): string {
   const refused = Object.entries({ ...status.refused, ...door.refused });
   if (refused.length > 0) table.push(['refused', refused.map(([name, count]) => `${name} ${count}`).join(', ')]);
   return table.toString();
+}
+
+function selfTestText({ verdict, failed, at }: NonNullable<StationStatus['selfTest']>): string {
+  const time = new Date(at).toLocaleTimeString();
+  return verdict === 'pass' ? good(`passed, ${time}`) : bad(`${verdict}, ${time}: ${failed.join(', ')}`);
 }
 
 function siteText({ broker, elsewhere, calls, routed }: NonNullable<StationStatus['siteHost']>): string {
