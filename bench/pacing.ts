@@ -24,6 +24,7 @@ export interface PacingFigures {
 export interface Pacing {
   readonly quiet: PacingFigures;
   readonly spinning: PacingFigures;
+  readonly flooding: PacingFigures;
 }
 
 const PACKET_TIME_MS = 20;
@@ -36,15 +37,28 @@ const SESSION_ID = 'bench-pacing';
 const programs = resolve(import.meta.dirname, '../src/bin');
 const boardProfile = resolve(import.meta.dirname, '../../device/virtual-board.yaml');
 
-const SPINNING_FLOWS = [
-  { id: 'spin-tab', type: 'tab', label: 'Spin' },
-  { id: 'spin-start', type: 'inject', z: 'spin-tab', once: true, onceDelay: SPIN_AFTER_S, wires: [['spin']] },
-  { id: 'spin', type: 'function', z: 'spin-tab', outputs: 0, func: 'while (true) {}', wires: [] },
-];
+/** A flow whose event loop never turns again; one whose event loop turns, with a thousand messages each time. */
+const BAD_FUNCTIONS = {
+  spinning: 'while (true) {}',
+  flooding: `const flood = () => {
+  for (let i = 0; i < 1000; i++) node.send({ payload: i });
+  setTimeout(flood, 0);
+};
+flood();`,
+} as const;
+
+function flowsWith(func: string): object[] {
+  return [
+    { id: 'bad-tab', type: 'tab', label: 'Bad' },
+    { id: 'bad-start', type: 'inject', z: 'bad-tab', once: true, onceDelay: SPIN_AFTER_S, wires: [['bad']] },
+    { id: 'bad', type: 'function', z: 'bad-tab', outputs: 1, func, wires: [['bad-next']] },
+    { id: 'bad-next', type: 'function', z: 'bad-tab', outputs: 1, func: 'return msg;', wires: [[]] },
+  ];
+}
 
 /**
  * The media process sends what its microphone hears to a receiver here; then the same beside a flows process whose only flow
- * never returns, and which nobody restarts.
+ * never returns, and which nobody restarts; then beside one whose flow floods itself with messages.
  */
 export async function measurePacing(options: { dir: string; seconds: number }): Promise<Pacing> {
   const dir = join(options.dir, 'pacing');
@@ -62,10 +76,18 @@ export async function measurePacing(options: { dir: string; seconds: number }): 
     await sleep(WARM_UP_MS);
     const measure = () => figuresOf(join(dir, 'run'), receiver, options.seconds);
     const quiet = await measure();
-    const flows = await Measured.start('flows', node('flows.js'), env, /the flows process is up/);
-    running.push(flows);
-    await spins(flows);
-    return { quiet, spinning: await measure() };
+    const beside = async (func: string): Promise<PacingFigures> => {
+      writeFileSync(join(dir, 'state/flows/flows.json'), JSON.stringify(flowsWith(func)));
+      const flows = await Measured.start('flows', node('flows.js'), env, /the flows process is up/);
+      try {
+        await keepsBusy(flows);
+        return await measure();
+      } finally {
+        await flows.stop();
+      }
+    };
+    const spinning = await beside(BAD_FUNCTIONS.spinning);
+    return { quiet, spinning, flooding: await beside(BAD_FUNCTIONS.flooding) };
   } finally {
     for (const one of running.reverse()) await one.stop();
   }
@@ -78,9 +100,7 @@ function configFile(plan: {
   microphone: string;
   speaker: string;
 }): string {
-  const flows = join(plan.dir, 'state/flows');
-  mkdirSync(flows, { recursive: true });
-  writeFileSync(join(flows, 'flows.json'), JSON.stringify(SPINNING_FLOWS));
+  mkdirSync(join(plan.dir, 'state/flows'), { recursive: true });
   const file = join(plan.dir, 'station.yaml');
   // YAML is a superset of JSON.
   const config = {
@@ -185,13 +205,13 @@ async function loopDelays(runDir: string): Promise<PacingFigures['loopMs']> {
 }
 
 /** Waits until it takes a processor for itself, or as much of one as it gets. */
-async function spins(flows: Measured): Promise<void> {
+async function keepsBusy(flows: Measured): Promise<void> {
   const deadlineMs = systemClock.nowMs() + 20_000;
   await sleep(SPIN_AFTER_S * 1000);
   for (;;) {
     const before = flows.cpuMs();
     await sleep(1_000);
     if (flows.cpuMs() - before > 600) return;
-    if (systemClock.nowMs() > deadlineMs) throw new AppError('child-failed', 'the flow does not spin');
+    if (systemClock.nowMs() > deadlineMs) throw new AppError('child-failed', 'the flow does not keep its process busy');
   }
 }

@@ -73,7 +73,11 @@ export function tablesOf(outcome: ReturnType<typeof summary>): string {
     ];
     add(
       ["media's lateness, ms", 'packets p99', 'max', 'event loop p99', 'max'],
-      [row('alone', pacing.quiet), row('beside a flow that spins', pacing.spinning)],
+      [
+        row('alone', pacing.quiet),
+        row('beside a flow that spins', pacing.spinning),
+        row('beside a flow that floods', pacing.flooding),
+      ],
     );
   }
   if (memory !== undefined) {

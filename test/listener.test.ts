@@ -299,6 +299,7 @@ test('the inference process: real sound by UDP, real models, wrong ones refused 
   const decided: HeardDecision[] = [];
   const told: HearingView[] = [];
   const taps: number[] = [];
+  const ended: string[] = [];
   const options = {
     path: join(dir, INFERENCE_SOCKET),
     isEnabled: true,
@@ -317,6 +318,7 @@ test('the inference process: real sound by UDP, real models, wrong ones refused 
     config: { run: dir, inference: { enabled: true, models } },
     clock: systemClock,
     logger: silentLogger,
+    endProcess: () => ended.push('ended'),
   });
   await until(() => taps.length > 0);
   t.match(hearing.view, { state: 'running', isHearing: false, models: [{ name: 'two-tone', labels: ['two-tone'] }] });
@@ -351,9 +353,12 @@ test('the inference process: real sound by UDP, real models, wrong ones refused 
   const again = await Hearing.serve(options);
   await until(() => again.view.state === 'running');
   t.match(again.view.models, [{ name: 'two-tone' }]);
+  again.restart();
+  await until(() => ended.length > 0);
   sender.close();
   await listener.close();
   await until(() => again.view.state === 'absent');
+  t.throws(() => again.restart(), { code: 'service-absent' });
   await again.close();
 
   const nowhere = await startListener({

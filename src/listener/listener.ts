@@ -35,6 +35,8 @@ export interface Listener {
  */
 export async function startListener(options: {
   config: Pick<Config, 'run' | 'inference'>;
+  /** Ends this process, in order; its supervisor starts another. */
+  endProcess?: () => void;
   clock: Clock;
   logger: Logger;
 }): Promise<Listener> {
@@ -58,6 +60,10 @@ export async function startListener(options: {
     logger,
     onListen: (on) => {
       isWanted = on;
+    },
+    onRestart: () => {
+      logger.warn({}, 'the station orders a restart; ending');
+      (options.endProcess ?? endBySignal)();
     },
   });
   const { loaded, refusedModels } = await loadAll(config.inference.models, logger);
@@ -149,4 +155,8 @@ async function loadAll(folder: string, logger: Logger): Promise<{ loaded: Loaded
 function describe({ card }: LoadedModel): InferenceReport['models'][number] {
   const { name, version, kind, sha256, decisions } = card;
   return { name, version, kind, sha256, labels: Object.keys(decisions) };
+}
+
+function endBySignal(): void {
+  process.kill(process.pid, 'SIGTERM');
 }

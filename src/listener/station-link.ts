@@ -15,7 +15,13 @@ const MOST_WAITING = 16;
 export class StationLink {
   /** Decisions that did not reach the station: `station-away`, `station-slow`, or its code of refusal. */
   readonly undelivered = new Counters<string>();
-  readonly #options: { path: string; clock: Clock; logger: Logger; onListen: (on: boolean) => void };
+  readonly #options: {
+    path: string;
+    clock: Clock;
+    logger: Logger;
+    onListen: (on: boolean) => void;
+    onRestart: () => void;
+  };
   readonly #backoff = new Backoff({ firstMs: 100, mostMs: 2_000 });
   #report: InferenceReport;
   #rpc: RpcClient<typeof inferenceRequests> | undefined;
@@ -30,6 +36,7 @@ export class StationLink {
     clock: Clock;
     logger: Logger;
     onListen: (on: boolean) => void;
+    onRestart: () => void;
   }) {
     this.#options = options;
     this.#report = options.first;
@@ -78,7 +85,10 @@ export class StationLink {
         path: this.#options.path,
         requests: inferenceRequests,
         notifications: inferenceNotifications,
-        onNotification: (_name, { on }) => this.#options.onListen(on),
+        onNotification: (_name, params) => {
+          if ('on' in params) this.#options.onListen(params.on);
+          else this.#options.onRestart();
+        },
         onClose: () => this.#lost(),
         timeoutMs: TIMEOUT_MS,
       });

@@ -31,4 +31,6 @@ export const inferenceRequests = {
 export const inferenceNotifications = {
   /** Somebody wants decisions, or no longer: the tap is opened or closed. */
   'inference.listen': z.object({ on: z.boolean() }),
+  /** This process ends, for its supervisor to start another. */
+  'inference.restart': z.object({}),
 } as const;

@@ -39,7 +39,7 @@ export interface FlowsOptions {
   readonly taps: StationTaps;
   readonly alerts: Alerts;
   readonly selfTest: FlowsLinkOptions['selfTest'];
-  readonly hearing: Pick<Hearing, 'view' | 'want'>;
+  readonly hearing: Pick<Hearing, 'view' | 'want' | 'restart'>;
   readonly health: () => Promise<StationHealth>;
   readonly link: MqttLink;
   readonly notify: Pick<Notifier, 'restart'>;
@@ -92,7 +92,8 @@ export class Flows {
     this.#options = { ...options, logger };
     this.#keeper = new FlowsKeeper({ config, token: adminToken, logger });
     this.#sounds = new FlowSounds({ calls, engine, clock, logger });
-    this.#mending = new Mending({ calls, engine, note, clock, logger, fallBack: () => this.#fallBack() });
+    const restarts = { inference: () => options.hearing.restart() };
+    this.#mending = new Mending({ calls, engine, restarts, note, clock, logger, fallBack: () => this.#fallBack() });
     this.#gestures = new PressGestures({ clock, onGesture: (gesture) => this.#link?.offer(gesture) });
     this.#watch = new FlowsWatch({
       clock,

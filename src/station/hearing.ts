@@ -89,6 +89,12 @@ export class Hearing {
     };
   }
 
+  /** Has the inference process end, for its supervisor to start another. @throws AppError `service-absent` */
+  restart(): void {
+    if (this.#process === undefined) throw new AppError('service-absent', 'this station has no inference process');
+    this.#process.peer.notify('inference.restart', {});
+  }
+
   /** Somebody wants decisions, or nobody any more. */
   want(isWanted: boolean): void {
     if (isWanted === this.#isWanted) return;
