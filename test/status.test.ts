@@ -24,7 +24,8 @@ function status(t: Test, runtimeDir: string, ...args: string[]) {
     code: () => ended.then(([code]) => code),
     says: async (what: RegExp) => {
       while (!what.test(one.text)) {
-        if (child.exitCode !== null || child.signalCode !== null) throw new Error(`ended before it said ${what}:\n${one.text}`);
+        if (child.exitCode !== null || child.signalCode !== null)
+          throw new Error(`ended before it said ${what}:\n${one.text}`);
         await Promise.race([once(child.stdout, 'data'), once(child.stderr, 'data'), ended]);
       }
     },
