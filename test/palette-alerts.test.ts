@@ -1,4 +1,7 @@
+import { readFileSync } from 'node:fs';
 import { test } from 'tap';
+import { resample } from '../src/audio/resample.js';
+import { readWav } from '../src/audio/wav.js';
 import { ManualClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
 import { CoolDown } from '../src/palette/alert/cool-down.js';
@@ -6,6 +9,7 @@ import { HeardFilter } from '../src/palette/heard-part.js';
 import type { HeardDecision, HearingView } from '../src/protocol/hearing.js';
 import { FlowBench } from './support/flow-bench.js';
 import { until } from './support/site.js';
+import { TapDouble } from './support/tap-double.js';
 
 const model = { name: 'sounds', version: '1', sha256: 'ab'.repeat(32) };
 const decision = (change: Partial<HeardDecision> = {}): HeardDecision => ({
@@ -105,6 +109,23 @@ test('nodes that are told what is heard, and alerts, as Node-RED runs them', asy
       await shows('glass', 'inference is away');
     },
   );
+
+  await t.test('a node hears a voice by itself where no inference runs', async (t) => {
+    await bench.deploy([{ id: 'voice', type: 'entryphone-voice', by: 'node', hangoverMs: 300 }]);
+    await until(() => station.of('audio.tap').length === 1);
+    const tap = new TapDouble(t);
+    const port = Number(station.of('audio.tap')[0]?.port);
+    const { samples } = readWav(readFileSync('/usr/share/sounds/alsa/Front_Center.wav'));
+    for (const sound of [new Int16Array(16_000), resample(samples, { fromHz: 48_000, toHz: 16_000 })]) {
+      await tap.say(port, sound);
+    }
+    await until(() => bench.from('voice').length > 0);
+    t.match(bench.from('voice')[0], { topic: 'voice', payload: { kind: 'voice', edge: 'start', model: null } });
+    await tap.say(port, new Int16Array(16_000));
+    await until(() => bench.from('voice', 1).length === bench.from('voice').length);
+    t.ok(bench.from('voice').every(({ payload }) => (payload as { score: number }).score <= 1));
+    t.equal(station.of('hearing.subscribe').at(-1)?.on, false, 'it asks for no inference');
+  });
 
   await t.test('an alert: what was heard and how it sounded; held back, refused, or of the wrong shape', async (t) => {
     const node = { type: 'entryphone-alert', kind: 'sound', text: 'topic', textType: 'msg', withClip: true };

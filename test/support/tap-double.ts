@@ -12,19 +12,25 @@ export class TapDouble {
   }
 
   /** @param lost packets that do not arrive, counted from 0 @returns when all are sent, with how many those are */
-  async send(port: number, sound: { ms: number; level: number; lost?: readonly number[] }): Promise<number> {
+  send(port: number, sound: { ms: number; level: number; lost?: readonly number[] }): Promise<number> {
+    return this.say(port, new Int16Array((sound.ms / 20) * L16_PACKET_SAMPLES).fill(sound.level), sound.lost);
+  }
+
+  /** The same of any sound; what is no whole packet is left out. */
+  async say(port: number, samples: Int16Array, lost: readonly number[] = []): Promise<number> {
     const stream = this.#streams.get(port) ?? {
       writer: new L16Writer({ ssrc: port, sequence: 1, timestamp: 1 }),
       atMs: 0,
     };
     this.#streams.set(port, stream);
-    const frame = new Int16Array(L16_PACKET_SAMPLES / 2).fill(sound.level);
+    const half = L16_PACKET_SAMPLES / 2;
     let sent = 0;
-    for (let packet = 0; packet < sound.ms / 20; packet++) {
+    for (let packet = 0; (packet + 1) * L16_PACKET_SAMPLES <= samples.length; packet++) {
+      const at = packet * L16_PACKET_SAMPLES;
       stream.atMs += 20;
-      stream.writer.push(frame, stream.atMs - 10);
-      const datagram = stream.writer.push(frame, stream.atMs);
-      if (datagram === null || sound.lost?.includes(packet) === true) continue;
+      stream.writer.push(samples.subarray(at, at + half), stream.atMs - 10);
+      const datagram = stream.writer.push(samples.subarray(at + half, at + 2 * half), stream.atMs);
+      if (datagram === null || lost.includes(packet)) continue;
       await new Promise((resolve) => this.#socket.send(datagram, port, '127.0.0.1', resolve));
       sent += 1;
     }
