@@ -46,8 +46,8 @@ test('a station reads and writes its own topics, and nobody else can', async (t)
   const thief = await site.connected('attic', [down('door', '#'), up('door', '#'), '#']);
   t.equal(door.link.state.protocol, '5');
 
-  await watch.link.publish(message(down('door', 'cmd/x'), 'for the door'));
-  await watch.link.publish(message(down('attic', 'cmd/end'), 'for the attic'));
+  await watch.link.publish(message(down('door', 'call/x'), 'for the door'));
+  await watch.link.publish(message(down('attic', 'call/end'), 'for the attic'));
   await until(() => door.heard.length > 0 && thief.heard.length > 0);
   t.same(
     thief.heard.map((heard) => heard.text),
@@ -56,10 +56,10 @@ test('a station reads and writes its own topics, and nobody else can', async (t)
   );
 
   t.equal(await codeOf(thief.link.publish(message(up('door', 'evt/x'), 'forged'))), 'not-authorised');
-  t.equal(await codeOf(thief.link.publish(message(down('door', 'cmd/x'), 'forged'))), 'not-authorised');
+  t.equal(await codeOf(thief.link.publish(message(down('door', 'call/x'), 'forged'))), 'not-authorised');
   t.equal(await codeOf(thief.link.publish(message('entryphone/v1/other/d/attic/up/evt/x', 'x'))), 'not-authorised');
   await thief.link.publish(message(up('attic', 'evt/end'), 'own'));
-  await watch.link.publish(message(down('door', 'cmd/end'), 'end'));
+  await watch.link.publish(message(down('door', 'call/end'), 'end'));
   await until(() => watch.heard.some((heard) => heard.text === 'own') && door.heard.length > 1);
   t.notOk([...watch.heard, ...door.heard].some((heard) => heard.text === 'forged'));
   for (const made of [watch, door, thief]) await made.link.close();
@@ -121,7 +121,7 @@ test('after an outage subscriptions are there again, and no stale call message i
   t.equal(await state, 'done', 'sent when the broker was back');
   t.not(site.host.broker.pid, before, 'the broker was started again');
   await until(() => watch.link.state.connected);
-  await watch.link.publish(message(down('door', 'cmd/x'), 'hello again'));
+  await watch.link.publish(message(down('door', 'call/x'), 'hello again'));
   await door.link.publish(message(up('door', 'evt/end'), 'end'));
   await until(() => door.heard.length > 0 && watch.heard.some((heard) => heard.text === 'end'));
   t.notOk(watch.heard.some((heard) => heard.text === 'stale'));

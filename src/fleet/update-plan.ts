@@ -3,7 +3,8 @@ import { isBelowFloor, otherSlot, type SlotName, type SlotState } from './slots.
 import { compareVersions } from './version.js';
 
 /** What a job is told to be about: the steps of fleets. */
-export type JobStep = 'download' | 'verify' | 'install' | 'restart' | 'confirm' | 'rollback';
+export const JOB_STEPS = ['download', 'verify', 'install', 'restart', 'confirm', 'rollback'] as const;
+export type JobStep = (typeof JOB_STEPS)[number];
 
 /**
  * One thing to be done. Each may be begun again after any power cut, and then comes to the same end; what makes it so stands with it.

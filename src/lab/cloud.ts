@@ -10,6 +10,7 @@ import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import { gatewayRoutes } from '../protocol/gateway-api.js';
+import { MANAGER_ID } from '../protocol/topics.js';
 import { inRealTime, MEDIA_PRIORITY } from './precedence.js';
 import { type CloudPlan, SITE_OF, STATION_NAMES, STATIONS } from './site-config.js';
 
@@ -43,7 +44,7 @@ export class LabCloud {
   static async start(options: CloudOptions): Promise<LabCloud> {
     const { dir, ports, logger, onLog } = options;
     mkdirSync(dir, { recursive: true, mode: 0o700 });
-    const clients = [GATEWAY_ID, ...STATIONS.map((id) => siteIdentity(SITE_OF[id]))];
+    const clients = [GATEWAY_ID, MANAGER_ID, ...STATIONS.map((id) => siteIdentity(SITE_OF[id]))];
     const pki = await ensurePki({ dir: join(dir, 'pki'), owner: 'cloud', clients, addresses: [] });
     const broker = await SiteBroker.start({
       dir: join(dir, 'broker'),

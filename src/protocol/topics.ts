@@ -11,6 +11,17 @@ export function mediaIdentity(station: string): string {
   return `${station}${MEDIA_SUFFIX}`;
 }
 
+/** Identity of the fleet manager, which alone writes `down/{desired,job,chunk,cmd}/…`. */
+export const MANAGER_ID = 'fleet-manager';
+
+/** Kinds of what a manager says to a station, each with more behind it: `job/{id}`. */
+export const MANAGER_WRITES = ['desired', 'job', 'chunk', 'cmd'] as const;
+
+/** What a manager hears of a station, as filters: no calls, which have keys in them, and no media. */
+export const MANAGER_READS = [
+  ...['presence', 'reported/+', 'job/+', 'chunk-req/+', 'res/#', 'evt/+', 'telemetry/+'],
+] as const;
+
 export type Direction = 'up' | 'down';
 
 export interface TopicAddress {

@@ -5,7 +5,7 @@ import type { Logger } from '../core/logger.js';
 import { RateLimit } from '../core/rate-limit.js';
 import { type CallMessage, callMessageSchema, parseBody } from '../protocol/call-message.js';
 import { presenceSchema } from '../protocol/presence.js';
-import { parseTopic, topic } from '../protocol/topics.js';
+import { MANAGER_WRITES, parseTopic, topic } from '../protocol/topics.js';
 
 /**
  * Reads what comes down to this station, `down/#`: call messages, and the presence of the peer of a call
@@ -21,8 +21,10 @@ export function readInbox(options: {
   logger: Logger;
   onCall: (message: CallMessage, retained: boolean) => void;
   onPresence: (station: string, online: boolean) => void;
+  /** What the fleet manager says: `job/{id}`, `desired/{kind}`, `chunk/{job}`, `cmd/{verb}`. @returns whether that is listened to */
+  onManaged?: (path: string, message: LinkMessage) => boolean;
 }): void {
-  const { link, site, station, refused, logger, onCall, onPresence } = options;
+  const { link, site, station, refused, logger, onCall, onPresence, onManaged } = options;
   const warnings = new RateLimit({ most: 5, perMs: 10_000, clock: options.clock });
   const refuse = (fault: string, about: string): void => {
     refused.count(fault);
@@ -62,6 +64,10 @@ export function readInbox(options: {
     const [kind, name = '', ...rest] = path.split('/');
     if (kind === 'call' && rest.length === 0) takeCall(name, message);
     else if (kind === 'presence' && rest.length === 0) takePresence(name, message);
-    else refuse('unknown-topic', message.topic);
+    else if (!isManaged(kind) || onManaged?.(path, message) !== true) refuse('unknown-topic', message.topic);
   });
+}
+
+function isManaged(kind: string | undefined): boolean {
+  return MANAGER_WRITES.some((one) => one === kind);
 }

@@ -8,6 +8,7 @@ import { MqttLink } from '../../src/adapters/mqtt/mqtt-link.js';
 import { ensurePki, type SitePki } from '../../src/adapters/pki/site-pki.js';
 import { systemClock } from '../../src/core/clock.js';
 import { silentLogger } from '../../src/core/logger.js';
+import { MANAGER_ID } from '../../src/protocol/topics.js';
 import type { SiteHostOptions } from '../../src/station/site-host.js';
 import { freePort, type Heard, until } from './site.js';
 
@@ -27,7 +28,7 @@ export class Cloud {
 
   static async start(sites: readonly string[]): Promise<Cloud> {
     const dir = mkdtempSync(join(tmpdir(), 'entryphone-cloud-'));
-    const clients = [GATEWAY_ID, ...sites.map(siteIdentity)];
+    const clients = [GATEWAY_ID, MANAGER_ID, ...sites.map(siteIdentity)];
     const pki = await ensurePki({ dir: join(dir, 'pki'), owner: 'cloud', clients, addresses: [] });
     const listen = { address: '127.0.0.1', port: await freePort() };
     const broker = await SiteBroker.start({

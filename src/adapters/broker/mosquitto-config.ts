@@ -1,4 +1,12 @@
-import { GATEWAY_PRESENCE, mediaIdentity, topic, trunkTopic } from '../../protocol/topics.js';
+import {
+  GATEWAY_PRESENCE,
+  MANAGER_ID,
+  MANAGER_READS,
+  MANAGER_WRITES,
+  mediaIdentity,
+  topic,
+  trunkTopic,
+} from '../../protocol/topics.js';
 
 export interface BrokerPaths {
   readonly ca: string;
@@ -66,8 +74,9 @@ export function mosquittoConfig(
 }
 
 /**
- * The site's trunk, and nothing else, goes to the cloud's broker and comes from it; clean, so that no call message outlasts
- * the link. Both brokers are told whether it stands: the cloud's by the bridge's will.
+ * The site's trunk goes to the cloud's broker and comes from it, and what the fleet manager and the stations say to each other;
+ * nothing else. Clean, so that no call message outlasts the link: what stations are told to do is retained. Both brokers are told
+ * whether the link stands: the cloud's by the bridge's will.
  */
 function bridgeConfig({ site, host, port, ca, cert, key }: Bridge): string[] {
   const pattern = (direction: 'up' | 'down', path: string) => trunkTopic(site, direction, path);
@@ -90,6 +99,8 @@ function bridgeConfig({ site, host, port, ca, cert, key }: Bridge): string[] {
     `topic ${pattern('down', 'call/+')} in 1`,
     `topic ${pattern('down', 'media/+')} in 0`,
     `topic ${GATEWAY_PRESENCE} in 1`,
+    ...MANAGER_WRITES.map((kind) => `topic ${topic(site, '+', 'down', `${kind}/#`)} in 1`),
+    ...MANAGER_READS.map((path) => `topic ${topic(site, '+', 'up', path)} out 1`),
   ];
 }
 
@@ -99,7 +110,24 @@ export function siteIdentity(site: string): string {
   return `site-${site}`;
 }
 
-/** The cloud's broker: a site reaches its own trunk alone, the gateway every trunk. */
+/** The fleet manager, of one site or of all (`+`). */
+function managerAcl(site: string): string[] {
+  return [
+    `user ${MANAGER_ID}`,
+    ...MANAGER_READS.map((path) => `topic read ${topic(site, '+', 'up', path)}`),
+    ...MANAGER_WRITES.map((kind) => `topic write ${topic(site, '+', 'down', `${kind}/#`)}`),
+  ];
+}
+
+/** What a site's bridge passes on between the manager and the site's stations. */
+function managedAcl(site: string): string[] {
+  return [
+    ...MANAGER_WRITES.map((kind) => `topic read ${topic(site, '+', 'down', `${kind}/#`)}`),
+    ...MANAGER_READS.map((path) => `topic write ${topic(site, '+', 'up', path)}`),
+  ];
+}
+
+/** The cloud's broker: a site reaches its own trunk and stations alone, the gateway every trunk, the manager every station. */
 export function cloudAcl(sites: readonly string[]): string {
   const lines = (user: string, site: string, read: 'up' | 'down', write: 'up' | 'down'): string[] => [
     `user ${user}`,
@@ -109,12 +137,18 @@ export function cloudAcl(sites: readonly string[]): string {
   return `${[
     ...lines(GATEWAY_ID, '+', 'up', 'down'),
     `topic write ${GATEWAY_PRESENCE}`,
-    ...sites.flatMap((site) => [...lines(siteIdentity(site), site, 'down', 'up'), `topic read ${GATEWAY_PRESENCE}`]),
+    ...sites.flatMap((site) => [
+      ...lines(siteIdentity(site), site, 'down', 'up'),
+      `topic read ${GATEWAY_PRESENCE}`,
+      ...managedAcl(site),
+    ]),
+    ...managerAcl('+'),
   ].join('\n')}\n`;
 }
 
 /**
- * A station reads its own `down/#` and writes its own `up/#`, but for the media there, which is its media process's alone. By
+ * A station reads its own `down/#` and writes its own `up/#`, but for the media there, which is its media process's alone. The
+ * switchboard reads all of that and writes to all, but for what the fleet manager alone may say. By
  * name and not by `%u`, so that a station that was taken out of the directory is shut out though its certificate is good.
  */
 export function mosquittoAcl(site: string, stations: readonly string[], switchboard: string): string {
@@ -133,11 +167,13 @@ export function mosquittoAcl(site: string, stations: readonly string[], switchbo
     `topic read ${trunkTopic(site, 'down', 'media/+')}`,
     `topic write ${trunkTopic(site, 'up', 'media/+')}`,
     `user ${switchboard}`,
+    ...MANAGER_WRITES.map((kind) => `topic deny ${topic(site, '+', 'down', `${kind}/#`)}`),
     `topic read ${trunkTopic(site, 'down', 'call/+')}`,
     `topic read ${trunkTopic(site, 'up', 'link')}`,
     `topic read ${GATEWAY_PRESENCE}`,
     `topic write ${trunkTopic(site, 'up', 'call/+')}`,
     `topic write ${trunkTopic(site, 'up', 'presence/+')}`,
+    ...managerAcl(site),
     ...stations.flatMap((station) => lines(station, station, 'down', 'up')),
   ].join('\n')}\n`;
 }

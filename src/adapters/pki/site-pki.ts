@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type Clock, systemClock } from '../../core/clock.js';
 import { createDurably, writeDurably } from '../../core/durable-file.js';
 import { AppError } from '../../core/errors.js';
-import { MEDIA_SUFFIX, mediaIdentity } from '../../protocol/topics.js';
+import { MANAGER_ID, MEDIA_SUFFIX, mediaIdentity } from '../../protocol/topics.js';
 import { type Identity, makeAuthority, makeLeaf, type Subject } from './certificate.js';
 
 /** CN of the switchboard's certificate; no station may have this id. */
@@ -21,7 +21,7 @@ export interface Credentials {
 export interface SitePki {
   readonly caPath: string;
   readonly server: Credentials;
-  /** Of a station of the directory or of `switchboard`, or of the media identity of either. @throws AppError `unknown-station` */
+  /** Of a station of the directory or of `switchboard`, of the media identity of either, or of `fleet-manager`. @throws AppError `unknown-station` */
   credentialsOf(id: string): Credentials;
 }
 
@@ -38,13 +38,13 @@ export async function ensureSitePki(options: {
   clock?: Clock;
 }): Promise<SitePki> {
   const { stations, site, ...rest } = options;
-  const reserved = stations.find((id) => id === SWITCHBOARD_ID || id.endsWith(MEDIA_SUFFIX));
+  const reserved = stations.find((id) => id === SWITCHBOARD_ID || id === MANAGER_ID || id.endsWith(MEDIA_SUFFIX));
   if (reserved !== undefined) {
     throw new AppError('config-invalid', `A station can't have the id "${reserved}": the site itself has it`, {
       remedy: 'Give the station another id.',
     });
   }
-  const clients = [SWITCHBOARD_ID, ...stations].flatMap((one) => [one, mediaIdentity(one)]);
+  const clients = [MANAGER_ID, ...[SWITCHBOARD_ID, ...stations].flatMap((one) => [one, mediaIdentity(one)])];
   return ensurePki({ ...rest, owner: site, clients });
 }
 

@@ -8,7 +8,7 @@ import { cloudAcl, GATEWAY_ID, mosquittoConfig, siteIdentity } from '../../adapt
 import { ensurePki } from '../../adapters/pki/site-pki.js';
 import { AppError } from '../../core/errors.js';
 import { makeFolder } from '../../core/folder.js';
-import { ID_PATTERN } from '../../protocol/topics.js';
+import { ID_PATTERN, MANAGER_ID } from '../../protocol/topics.js';
 import { note } from './output.js';
 
 interface PrepareOptions {
@@ -43,7 +43,7 @@ async function prepare(folder: string, options: PrepareOptions): Promise<void> {
   const dir = resolve(folder);
   const paths = { acl: join(dir, 'acl'), store: join(dir, 'store') };
   makeFolder(paths.store);
-  const clients = [GATEWAY_ID, ...sites.map(siteIdentity)];
+  const clients = [GATEWAY_ID, MANAGER_ID, ...sites.map(siteIdentity)];
   const pki = await ensurePki({ dir: join(dir, 'pki'), owner: 'cloud', clients, addresses });
   const broker = mosquittoConfig({ address: '0.0.0.0', port }, { ...pki.server, ...paths }, undefined);
   writeFileSync(paths.acl, cloudAcl(sites), { mode: 0o600 });
