@@ -2,6 +2,7 @@ import { notifier } from '../adapters/supervisor/notify.js';
 import { loadConfig } from '../config/load.js';
 import { systemClock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
+import { LogTap } from '../core/log-tap.js';
 import { startStation } from '../station/station.js';
 import { processLogger } from './process-logger.js';
 
@@ -14,7 +15,8 @@ if (flag !== '--config' || file === undefined) {
   process.stderr.write('usage: station --config FILE\n');
   process.exit(2);
 }
-const logger = processLogger('station');
+const logTap = new LogTap();
+const logger = processLogger('station', 'info', logTap);
 const die = (code: number, message: string) => (error: unknown) => {
   logger.error({ error: errorText(error), stack: error instanceof Error ? error.stack : undefined }, message);
   process.exit(code);
@@ -33,7 +35,15 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 }
 try {
   const loaded = loadConfig(file);
-  const station = await startStation({ ...loaded, clock: systemClock, logger, notify });
+  const station = await startStation({
+    ...loaded,
+    clock: systemClock,
+    logger,
+    notify,
+    logTap,
+    // Its supervisor starts it again.
+    end: () => process.kill(process.pid, 'SIGTERM'),
+  });
   end = () => {
     notify.stopping();
     station.close().then(() => process.exit(0), die(1, 'the end failed'));

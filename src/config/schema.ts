@@ -260,6 +260,16 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('what the station tries of itself: sound, relay, broker, a call; by itself only where a time is set'),
+  fleet: z
+    .strictObject({
+      commandKeys: z
+        .array(z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 digits of lower-case hex'))
+        .max(4)
+        .default([])
+        .describe('public keys of the fleet managers whose orders count (entryphone fleet key); none: no orders'),
+    })
+    .prefault({})
+    .describe('who may have this station test itself, restart, and send its log, from afar'),
   mqtt: z.strictObject({
     url: z.url({ protocol: /^mqtts?$/ }).describe('mqtts://host:port of the site broker'),
     ca: z.string().min(1),

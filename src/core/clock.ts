@@ -22,6 +22,18 @@ export const systemClock: Clock = {
   },
 };
 
+/** Waits for `work`, be it done or failed, but no longer than `mostMs`. */
+export function settledWithin(clock: Clock, mostMs: number, work: Promise<unknown>): Promise<void> {
+  return new Promise<void>((resolve) => {
+    const timer = clock.after(mostMs, resolve);
+    const done = (): void => {
+      timer.cancel();
+      resolve();
+    };
+    work.then(done, done);
+  });
+}
+
 /** A clock that stands still until a test (or a simulation) moves it. */
 export class ManualClock implements Clock {
   #nowMs = 0;

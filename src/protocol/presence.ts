@@ -11,6 +11,8 @@ export const presenceSchema = z.object({
   id: z.string().min(8).max(64),
   online: z.boolean(),
   release: z.string().max(64),
+  /** `x64`, `arm64`: what its releases are made for. */
+  architecture: z.string().max(16).optional(),
   /** Milliseconds since 1970, by the station's clock; for people. */
   at: z.number(),
 });

@@ -8,9 +8,9 @@ import { presenceSchema } from '../protocol/presence.js';
 import { MANAGER_WRITES, parseTopic, topic } from '../protocol/topics.js';
 
 /**
- * Reads what comes down to this station, `down/#`: call messages, and the presence of the peer of a call
- * (`down/presence/{station}`). What is malformed, kept by the broker or meant for another is counted and dropped. A door's
- * message that was kept is passed on: the door counts it among its own refusals.
+ * Reads what comes down to this station, `down/#`: call messages, the presence of the peer of a call (`down/presence/{station}`), and
+ * what a fleet manager says. What is malformed, kept by the broker or meant for another is counted and dropped. A door's message that
+ * was kept is passed on, as a manager's are: they are counted among the refusals of whom they are for.
  */
 export function readInbox(options: {
   link: MqttLink;
@@ -21,10 +21,12 @@ export function readInbox(options: {
   logger: Logger;
   onCall: (message: CallMessage, retained: boolean) => void;
   onPresence: (station: string, online: boolean) => void;
-  /** What the fleet manager says: `job/{id}`, `desired/{kind}`, `chunk/{job}`, `cmd/{verb}`. @returns whether that is listened to */
+  /** What the fleet manager orders, unread. */
+  onCommand: (verb: string, message: LinkMessage) => void;
+  /** What else it says: `job/{id}`, `desired/{kind}`, `chunk/{job}`. @returns whether that is listened to */
   onManaged?: (path: string, message: LinkMessage) => boolean;
 }): void {
-  const { link, site, station, refused, logger, onCall, onPresence, onManaged } = options;
+  const { link, site, station, refused, logger, onCall, onPresence, onCommand, onManaged } = options;
   const warnings = new RateLimit({ most: 5, perMs: 10_000, clock: options.clock });
   const refuse = (fault: string, about: string): void => {
     refused.count(fault);
@@ -64,6 +66,7 @@ export function readInbox(options: {
     const [kind, name = '', ...rest] = path.split('/');
     if (kind === 'call' && rest.length === 0) takeCall(name, message);
     else if (kind === 'presence' && rest.length === 0) takePresence(name, message);
+    else if (kind === 'cmd' && rest.length === 0) onCommand(name, message);
     else if (!isManaged(kind) || onManaged?.(path, message) !== true) refuse('unknown-topic', message.topic);
   });
 }

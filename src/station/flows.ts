@@ -87,7 +87,7 @@ export class Flows {
   }
 
   private constructor(options: FlowsOptions, adminToken: string) {
-    const { config, calls, engine, clock, notify, fallback, note } = options;
+    const { config, calls, engine, clock, fallback, note } = options;
     const logger = options.logger.child({ about: 'flows' });
     this.#options = { ...options, logger };
     this.#keeper = new FlowsKeeper({ config, token: adminToken, logger });
@@ -100,10 +100,7 @@ export class Flows {
       logger,
       goodAfterMs: config.flows.goodAfterMs,
       care: {
-        askRestart: (reason) => {
-          this.#keeper.noteRestart(reason);
-          notify.restart('flows', reason);
-        },
+        askRestart: (reason) => this.restart(reason),
         startSafely: (isSafe) => this.#keeper.startSafely(isSafe),
         keepGood: () => this.#keeper.keepGood(),
         restoreGood: () => this.#keeper.restoreGood(),
@@ -125,6 +122,12 @@ export class Flows {
     const alerts = this.#options.alerts.counted.all() as Record<string, number>;
     const actions = this.#mending.counted.all() as Record<string, number>;
     return { ...this.#watch.status, heartbeats: this.#heartbeats, presses, alerts, actions };
+  }
+
+  /** Another run of the flows' process, by its supervisor. */
+  restart(reason: string): void {
+    this.#keeper.noteRestart(reason);
+    this.#options.notify.restart('flows', reason);
   }
 
   pressed(button: string): void {

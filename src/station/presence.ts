@@ -59,6 +59,6 @@ export function announce(options: {
 }
 
 function presence({ bootId, release }: Identity, clock: Clock, online: boolean): string {
-  const body: Presence = { v: 1, id: bootId, online, release, at: clock.wallMs() };
+  const body: Presence = { v: 1, id: bootId, online, release, architecture: process.arch, at: clock.wallMs() };
   return JSON.stringify(body);
 }

@@ -12,6 +12,7 @@ import type { Flows } from './flows.js';
 import type { Hearing } from './hearing.js';
 import type { Pins } from './pins.js';
 import { actionText } from './press-actions.js';
+import type { RemoteCommands } from './remote-commands.js';
 import type { SelfTest } from './self-test.js';
 import type { SiteHost } from './site-host.js';
 
@@ -31,6 +32,7 @@ export async function stationStatus(parts: {
   hearing: Hearing;
   edge: EdgeCounters;
   refused: Counters<string>;
+  commands: RemoteCommands;
 }): Promise<StationStatus> {
   const { config, board, link, calls, door, pins } = parts;
   const { id, name, role } = config.station;
@@ -74,6 +76,9 @@ export async function stationStatus(parts: {
       ...parts.flows?.refused.all(),
       ...parts.hearing.refused.all(),
       ...calls.refused.all(),
+      ...Object.fromEntries(
+        Object.entries(parts.commands.refused.all()).map(([fault, count]) => [`command-${fault}`, count ?? 0]),
+      ),
     } as Record<string, number>,
   };
 }

@@ -1,14 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { Outbox } from '../adapters/sqlite/outbox.js';
 import type { Notifier } from '../adapters/supervisor/notify.js';
 import type { Call } from '../call/call.js';
 import type { Board, Config } from '../config/schema.js';
-import type { Clock, Timer } from '../core/clock.js';
+import { type Clock, settledWithin, type Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
+import { LogTap } from '../core/log-tap.js';
 import type { Logger } from '../core/logger.js';
-import { packageRoot } from '../core/package-root.js';
+import { installedVersion } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { QualityReport } from '../protocol/flows-api.js';
 import { INFERENCE_SOCKET } from '../protocol/inference-api.js';
@@ -32,6 +32,8 @@ import { type OpenPins, openBoardPins, type Pins } from './pins.js';
 import { announce, lastWill, newIdentity } from './presence.js';
 import { PressActions } from './press-actions.js';
 import { QualityReports } from './quality-reports.js';
+import { RemoteCommands } from './remote-commands.js';
+import { remoteRestart } from './remote-restart.js';
 import { SelfTest } from './self-test.js';
 import { Signalling } from './signalling.js';
 import { SiteHost } from './site-host.js';
@@ -49,6 +51,10 @@ export interface StationOptions {
   readonly notify: Pick<Notifier, 'watchdog' | 'restart'>;
   /** The board's pins; onoff's, unless told otherwise. */
   readonly openPins?: OpenPins;
+  /** What this process logs, for who may read along. */
+  readonly logTap?: LogTap;
+  /** Has this process end, to be started again by its supervisor. */
+  readonly end?: () => void;
 }
 
 const WATCHDOG_MS = 500;
@@ -77,6 +83,7 @@ export class Station {
   readonly #selfTest: SelfTest;
   readonly #taps: StationTaps;
   readonly #alerts: Alerts;
+  readonly #commands: RemoteCommands;
   readonly #edge: EdgeCounters;
   #hearing: Hearing | undefined;
   #flows: Flows | undefined;
@@ -114,7 +121,7 @@ export class Station {
     this.#options = options;
     this.#siteHost = siteHost;
     const credentials = readCredentials(config);
-    const identity = newIdentity(config, release());
+    const identity = newIdentity(config, installedVersion());
     this.#outbox = new Outbox({ path: join(config.state, 'outbox.sqlite'), mostEntries: MOST_EVENTS, ...common });
     this.#journal = new CallJournal({ path: join(config.state, 'call.json'), logger });
     this.#link = new MqttLink({
@@ -205,6 +212,23 @@ export class Station {
       onDone: (result) => this.#note('selftest', result),
       ...common,
     });
+    this.#commands = new RemoteCommands({
+      site,
+      station,
+      keys: config.fleet.commandKeys,
+      link: this.#link,
+      selfTest: (by) => this.#selfTest.run(by),
+      restart: remoteRestart({
+        engine: this.#engine,
+        calls: this.#calls,
+        flows: () => this.#flows,
+        endStation: options.end,
+        clock,
+      }),
+      logTap: options.logTap ?? new LogTap(),
+      note: (kind, body) => this.#note(kind, body),
+      ...common,
+    });
     siteHost?.offerEcho({ config, engine: this.#engine, ...common });
     readInbox({
       link: this.#link,
@@ -218,6 +242,7 @@ export class Station {
         else this.#calls.take(message);
       },
       onPresence: (peer, online) => this.#calls.current?.peer === peer && this.#watch.peerOnline(online),
+      onCommand: (verb, message) => this.#commands.take(verb, message),
     });
     announce({ identity, config, link: this.#link, ...common });
     this.#link.onState(({ connected }) => this.#watch.linkConnected(connected));
@@ -282,6 +307,7 @@ export class Station {
         hearing,
         edge: this.#edge,
         refused: this.#refused,
+        commands: this.#commands,
       });
     this.#api = await serveLocalApi({
       path: join(config.run, 'station.sock'),
@@ -314,8 +340,9 @@ export class Station {
     // First the door: nothing that comes later may hold it open.
     this.#pins.relay?.safe();
     this.#selfTest.close();
+    this.#commands.close();
     const hungUp = this.#calls.close('station-stopped');
-    await within(clock, FAREWELL_MS, Promise.all([hungUp, this.#signalling.settled(), this.#journal.settled()]));
+    await settledWithin(clock, FAREWELL_MS, Promise.all([hungUp, this.#signalling.settled(), this.#journal.settled()]));
     this.#watch.close();
     await Promise.all([this.#flows?.close(), this.#hearing?.close()]);
     this.#engine.close();
@@ -376,22 +403,4 @@ export class Station {
 /** Starts the station; resolves when its local API is served. Broker, media process and pins may come later. */
 export function startStation(options: StationOptions): Promise<Station> {
   return Station.start(options);
-}
-
-function release(): string {
-  const file = join(packageRoot, 'package.json');
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
-}
-
-/** Waits for `work`, but no longer than `mostMs`. */
-async function within(clock: Clock, mostMs: number, work: Promise<unknown>): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const timer = clock.after(mostMs, resolve);
-    work
-      .then(
-        () => resolve(),
-        () => resolve(),
-      )
-      .finally(() => timer.cancel());
-  });
 }

@@ -1,12 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, renameSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import { type Clock, systemClock } from '../../core/clock.js';
 import { AppError, errorText } from '../../core/errors.js';
-import { makeFolder } from '../../core/folder.js';
 import { type Logger, silentLogger } from '../../core/logger.js';
 import { RateLimit } from '../../core/rate-limit.js';
+import { openDatabase } from './open-database.js';
 
 export interface OutboxEntry {
   /** Counts up, never used again; the event's `seq`. */
@@ -24,6 +22,12 @@ export interface OutboxEntry {
 const MOST_BODY_BYTES = 65_024;
 /** Of all that waits: clips add up, and a board's disk is a card of a few GB. */
 const MOST_BYTES = 32 * 1024 * 1024;
+const SCHEMA = [
+  `CREATE TABLE IF NOT EXISTS event (
+      seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL
+    ) STRICT`,
+  'SELECT seq, id, kind, body, at_ms FROM event LIMIT 1',
+];
 const KIND = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
 
 /**
@@ -54,18 +58,9 @@ export class Outbox {
     this.#rate = new RateLimit({ most: 3, perMs: 60_000, clock: this.#clock });
     let setAside: string | null = null;
     try {
-      makeFolder(dirname(options.path));
-      let db: DatabaseSync;
-      try {
-        db = open(options.path);
-      } catch (error) {
-        if (!isDamage(error)) throw error;
-        setAside = `${options.path}.damaged-${this.#clock.wallMs()}`;
-        for (const suffix of ['', '-wal', '-shm']) moveAway(options.path + suffix, setAside + suffix);
-        this.#logger.error({ setAside }, `${options.path} is damaged (${errorText(error)}); it was set aside`);
-        db = open(options.path);
-      }
-      this.#db = db;
+      const opened = openDatabase({ path: options.path, schema: SCHEMA, clock: this.#clock, logger: this.#logger });
+      this.#db = opened.db;
+      setAside = opened.setAside;
     } catch (error) {
       throw new AppError('outbox-unusable', `The outbox ${options.path} can't be used: ${errorText(error)}`, {
         remedy: 'Check that its folder can be written and that the disk is not full.',
@@ -172,43 +167,5 @@ export class Outbox {
 
   #failed(error: unknown): void {
     if (this.#rate.admit() !== undefined) this.#logger.error({ error: errorText(error) }, 'the outbox failed');
-  }
-}
-
-function open(path: string): DatabaseSync {
-  closeSync(openSync(path, 'a', 0o600));
-  const db = new DatabaseSync(path);
-  try {
-    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
-    const check = db.prepare('PRAGMA quick_check').get();
-    if (check?.quick_check !== 'ok') throw Object.assign(new Error(String(check?.quick_check)), { errcode: CORRUPT });
-    db.exec(`CREATE TABLE IF NOT EXISTS event (
-      seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL
-    ) STRICT`);
-    db.prepare('SELECT seq, id, kind, body, at_ms FROM event LIMIT 1').get();
-    const folder = openSync(dirname(path), 'r');
-    fsyncSync(folder);
-    closeSync(folder);
-    return db;
-  } catch (error) {
-    db.close();
-    throw error;
-  }
-}
-
-/** SQLITE_CORRUPT and SQLITE_NOTADB; SQLITE_ERROR is a table of another making. */
-const CORRUPT = 11;
-const DAMAGE = new Set([1, CORRUPT, 26]);
-
-function isDamage(error: unknown): boolean {
-  const code = (error as { errcode?: unknown }).errcode;
-  return typeof code === 'number' && DAMAGE.has(code & 0xff);
-}
-
-function moveAway(from: string, to: string): void {
-  try {
-    renameSync(from, to);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }

@@ -1,0 +1,42 @@
+import type { Clock } from '../core/clock.js';
+import { AppError } from '../core/errors.js';
+import type { Restarted } from '../protocol/command.js';
+import type { CallControl } from './call-control.js';
+import type { EngineClient } from './engine-client.js';
+import type { Flows } from './flows.js';
+
+/** The answer that it will restart gets out before it does. */
+const ANSWER_FIRST_MS = 300;
+
+/**
+ * How each process of a station is restarted from afar: by its supervisor. Media comes back within the same call; the station itself ends
+ * no call for it.
+ */
+export function remoteRestart(parts: {
+  engine: Pick<EngineClient, 'restart'>;
+  calls: Pick<CallControl, 'current'>;
+  flows: () => Flows | undefined;
+  /** Has this process end, to be started again; undefined where nobody would start it. */
+  endStation: (() => void) | undefined;
+  clock: Clock;
+}): (service: Restarted, reason: string) => Promise<void> {
+  const { engine, calls, flows, endStation, clock } = parts;
+  const absent = (service: Restarted): AppError =>
+    new AppError('service-absent', `this station has no ${service} process that could be restarted`);
+  const restart: Readonly<Record<Restarted, (reason: string) => void | Promise<void>>> = {
+    media: () => engine.restart(),
+    flows: (reason) => {
+      const running = flows();
+      if (running === undefined) throw absent('flows');
+      running.restart(reason);
+    },
+    station: () => {
+      if (endStation === undefined) throw absent('station');
+      if (calls.current !== undefined) {
+        throw new AppError('line-busy', 'a call lives', { remedy: 'Restart the station when it is over' });
+      }
+      clock.after(ANSWER_FIRST_MS, endStation);
+    },
+  };
+  return async (service, reason) => restart[service](reason);
+}

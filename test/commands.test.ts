@@ -1,0 +1,295 @@
+import { randomUUID } from 'node:crypto';
+import { test } from 'tap';
+import type { Publication } from '../src/adapters/mqtt/mqtt-link.js';
+import { newPrivateKey, type SigningKey, signingKey } from '../src/adapters/tuf/signing-key.js';
+import { ManualClock } from '../src/core/clock.js';
+import { AppError } from '../src/core/errors.js';
+import { LogTap } from '../src/core/log-tap.js';
+import { silentLogger } from '../src/core/logger.js';
+import { redactedLine } from '../src/core/redaction.js';
+import {
+  COMMAND_TTL_MS,
+  type CommandOrder,
+  type CommandResponse,
+  commandResponse,
+  type Order,
+  readCommand,
+  signedCommand,
+} from '../src/protocol/command.js';
+import type { SelfTestResult } from '../src/protocol/selftest.js';
+import { RemoteCommands } from '../src/station/remote-commands.js';
+import { remoteRestart } from '../src/station/remote-restart.js';
+
+const RESULT: SelfTestResult = {
+  ...{ ok: false, verdict: 'fail', failed: ['sound: not-heard'], checks: [], by: 'fleet', at: 1, durationMs: 2 },
+};
+const soon = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** A station's commands around which nothing is real, and the manager that it trusts. */
+class Bench {
+  readonly clock = new ManualClock();
+  readonly key: SigningKey = signingKey(newPrivateKey());
+  readonly tap = new LogTap();
+  readonly said: CommandResponse[] = [];
+  readonly topics: string[] = [];
+  readonly noted: object[] = [];
+  readonly restarted: string[] = [];
+  tested = 0;
+  readonly commands: RemoteCommands;
+
+  constructor(keys?: readonly string[]) {
+    this.commands = new RemoteCommands({
+      ...{ site: 'home', station: 'door', keys: keys ?? [this.key.publicHex], clock: this.clock, logger: silentLogger },
+      link: {
+        publish: async ({ topic, body }: Publication) => {
+          this.topics.push(topic);
+          this.said.push(commandResponse.parse(JSON.parse(String(body))));
+        },
+      },
+      selfTest: async () => {
+        this.tested += 1;
+        return RESULT;
+      },
+      restart: (service) => {
+        if (service === 'flows') throw new AppError('service-absent', 'no flows here');
+        this.restarted.push(service);
+      },
+      logTap: this.tap,
+      note: (kind, body) => void this.noted.push({ kind, ...body }),
+    });
+  }
+
+  order(order: Order['order'], challenge: string | null, more: Partial<Order> = {}): Omit<Order, 'purpose'> {
+    const whose = { site: 'home', station: 'door', client: 'fleet-manager', by: 'ana' };
+    return { id: randomUUID(), ...whose, challenge, order, ...more };
+  }
+
+  take(order: Omit<Order, 'purpose'>, more: { verb?: string; retained?: boolean; key?: SigningKey } = {}): void {
+    this.takeText(signedCommand(order, more.key ?? this.key, 0), more.verb ?? order.order.verb, more.retained);
+  }
+
+  takeText(text: string, verb: string, retained = false): void {
+    this.commands.take(verb, { body: Buffer.from(text), retained });
+  }
+
+  nonce(): string {
+    this.take(this.order({ verb: 'challenge' }, null));
+    const last = this.said.at(-1);
+    if (last?.type !== 'challenge') throw new Error('no challenge');
+    return last.nonce;
+  }
+
+  /** Orders, and waits for the answer. */
+  async run(order: CommandOrder, more: Partial<Order> = {}): Promise<Extract<CommandResponse, { type: 'answer' }>> {
+    this.clock.advance(10_000);
+    this.take(this.order(order, this.nonce(), more));
+    await soon();
+    await soon();
+    const answer = this.said.findLast(({ type }) => type === 'answer');
+    if (answer?.type !== 'answer') throw new Error('no answer');
+    return answer;
+  }
+}
+
+test('a manager of the configuration is obeyed, and told what came of it', async (t) => {
+  const bench = new Bench();
+  t.match(await bench.run({ verb: 'self-test' }), { ok: true, code: 'done', text: 'self-test: fail', result: RESULT });
+  t.match(await bench.run({ verb: 'restart', service: 'media' }), { ok: true, text: 'media restarts' });
+  t.match(await bench.run({ verb: 'restart', service: 'flows' }), { ok: false, code: 'service-absent' });
+  t.match(await bench.run({ verb: 'restart', service: 'media' }), { ok: true }, 'what failed costs no other a rest');
+  t.match(await bench.run({ verb: 'self-test' }), { ok: true });
+  t.match(await bench.run({ verb: 'self-test' }), { ok: false, code: 'too-soon', remedy: /in 20 s/ });
+  t.equal(bench.tested, 2);
+  t.same(bench.restarted, ['media', 'media']);
+  t.same(new Set(bench.topics), new Set(['entryphone/v1/home/d/door/up/res/fleet-manager']));
+  t.match(bench.noted[0], { kind: 'command', by: 'ana', order: { verb: 'self-test' }, outcome: 'done' }, 'audited');
+  t.match(bench.noted[2], { by: 'ana', order: { verb: 'restart', service: 'flows' }, outcome: 'service-absent' });
+  t.same(bench.commands.refused.all(), {});
+});
+
+test('whoever is none, and whatever is late, kept, said twice or changed, is refused, counted, and does nothing', async (t) => {
+  const bench = new Bench();
+  const { commands } = bench;
+  const media: CommandOrder = { verb: 'restart', service: 'media' };
+  const refused = async (what: string, refusal: string, attack: () => void): Promise<void> => {
+    bench.clock.advance(10_000);
+    const before = commands.refused.get(refusal as 'late');
+    const done = bench.restarted.length;
+    attack();
+    await soon();
+    t.equal(commands.refused.get(refusal as 'late'), before + 1, what);
+    t.equal(bench.restarted.length, done, `${what}: nothing happens`);
+  };
+  const stranger = signingKey(newPrivateKey());
+
+  await refused('kept by the broker', 'retained', () =>
+    bench.take(bench.order(media, bench.nonce()), { retained: true }),
+  );
+  await refused('signed by nobody that is known', 'unknown-key', () =>
+    bench.take(bench.order(media, bench.nonce()), { key: stranger }),
+  );
+  await refused('a known name under another signature', 'bad-signature', () =>
+    bench.take(bench.order(media, bench.nonce()), { key: { ...stranger, publicHex: bench.key.publicHex } }),
+  );
+  await refused('changed after it was signed', 'bad-signature', () => {
+    const text = signedCommand(bench.order({ verb: 'restart', service: 'station' }, bench.nonce()), bench.key, 0);
+    bench.takeText(text.replace('service\\":\\"station', 'service\\":\\"media'), 'restart');
+  });
+  await refused('without a nonce', 'unknown-nonce', () => bench.take(bench.order(media, null)));
+  await refused('with a nonce of its own', 'unknown-nonce', () => bench.take(bench.order(media, 'A'.repeat(32))));
+  await refused('late by our own clock', 'late', () => {
+    const nonce = bench.nonce();
+    bench.clock.advance(COMMAND_TTL_MS + 1);
+    bench.take(bench.order(media, nonce));
+  });
+  t.match(bench.said.at(-1), { type: 'answer', ok: false, code: 'late' }, 'who signed it is told');
+  await refused('of another station', 'not-for-us', () =>
+    bench.take(bench.order(media, bench.nonce(), { station: 'attic' })),
+  );
+  await refused('of another site', 'not-for-us', () => bench.take(bench.order(media, bench.nonce(), { site: 'away' })));
+  await refused('under another verb', 'malformed', () =>
+    bench.take(bench.order(media, bench.nonce()), { verb: 'self-test' }),
+  );
+  await refused('of a verb that is none', 'unknown-verb', () =>
+    bench.take(bench.order(media, null), { verb: 'open-door' }),
+  );
+  await refused('no JSON', 'malformed', () => bench.takeText('{"v":1', 'restart'));
+  await refused('too long', 'malformed', () => bench.takeText(`"${'x'.repeat(40_000)}"`, 'restart'));
+  await refused('more minutes of log than ten', 'malformed', () =>
+    bench.take(bench.order({ verb: 'logs', minutes: 11, level: 'info' }, bench.nonce())),
+  );
+  await refused('with another id outside than inside', 'malformed', () => {
+    const message = JSON.parse(signedCommand(bench.order(media, bench.nonce()), bench.key, 0));
+    bench.takeText(JSON.stringify({ ...message, id: randomUUID() }), 'restart');
+  });
+
+  bench.clock.advance(20_000);
+  const order = bench.order(media, bench.nonce());
+  bench.take(order);
+  bench.take(order);
+  await soon();
+  t.equal(bench.restarted.length, 1, 'the broker says it twice: done once');
+  const answers = bench.said.filter(({ type }) => type === 'answer').length;
+  await refused('a nonce is used twice', 'replayed', () => bench.take({ ...order, id: randomUUID() }));
+  t.equal(bench.said.filter(({ type }) => type === 'answer').length, answers + 1);
+
+  const again = new Bench([bench.key.publicHex]);
+  again.take(order, { key: bench.key });
+  await soon();
+  t.equal(again.commands.refused.get('unknown-nonce'), 1, 'recorded, and said to the next start of the station');
+  const deaf = new Bench([]);
+  deaf.take(deaf.order({ verb: 'challenge' }, null));
+  t.equal(deaf.commands.refused.get('not-enabled'), 1, 'no manager in the configuration: no orders');
+
+  const { length } = bench.said;
+  bench.clock.advance(10_000);
+  for (let i = 0; i < 200; i++) bench.take(bench.order({ verb: 'challenge' }, null));
+  t.ok(bench.said.length - length <= 20, 'a flood gets few nonces');
+  t.ok(commands.refused.get('too-many') >= 180);
+  t.ok(bench.noted.length < 60, 'and few lines in the log of events');
+});
+
+test('a signature counts for an order alone, and for every byte of it', async (t) => {
+  const key = signingKey(newPrivateKey());
+  const whose = { site: 'home', station: 'door', client: 'fleet-manager', by: 'ana', id: randomUUID() };
+  const text = signedCommand({ ...whose, challenge: null, order: { verb: 'self-test' } }, key, 0);
+  t.match(readCommand(Buffer.from(text), [key.publicHex]), { ok: true, order: { station: 'door' } });
+  const message = JSON.parse(text);
+  const bare = Buffer.from(key.sign(Buffer.from(message.signed))).toString('base64');
+  t.same(readCommand(Buffer.from(JSON.stringify({ ...message, signature: bare })), [key.publicHex]), {
+    ok: false,
+    fault: 'bad-signature',
+  });
+  const spaced = JSON.stringify({ ...message, signed: `${message.signed} ` });
+  t.match(readCommand(Buffer.from(spaced), [key.publicHex]), { fault: 'bad-signature' });
+  const zero = '0'.repeat(64);
+  t.match(readCommand(Buffer.from(JSON.stringify({ ...message, key: zero })), [zero]), { fault: 'bad-signature' });
+});
+
+test('a log is sent for a while, bounded, without secrets, and ends by itself', async (t) => {
+  const bench = new Bench();
+  const line = (msg: string, level = 30, more = {}): void => bench.tap.tell(JSON.stringify({ level, msg, ...more }));
+  const told = () => bench.said.flatMap((said) => (said.type === 'log' ? [said] : []));
+  line('before');
+  t.match(await bench.run({ verb: 'logs', minutes: 1, level: 'info' }), { ok: true, text: /for 1 min/ });
+  line('hello');
+  line('a debug line', 20);
+  bench.clock.advance(500);
+  t.same(
+    told().flatMap(({ lines }) => lines),
+    ['{"level":30,"msg":"hello"}'],
+  );
+  for (let i = 0; i < 500; i++) line(`flood ${i}`);
+  bench.clock.advance(500);
+  t.match(told().at(-1), { dropped: 450, ended: null });
+  t.equal(told().at(-1)?.lines.length, 50);
+  line('x'.repeat(5_000));
+  bench.clock.advance(500);
+  t.ok((told().at(-1)?.lines[0]?.length ?? 9_999) <= 1_024);
+  bench.clock.advance(60_000);
+  t.match(told().at(-1), { ended: 'time' });
+  const { length } = told();
+  line('after');
+  bench.clock.advance(5_000);
+  t.equal(told().length, length);
+
+  await bench.run({ verb: 'logs', minutes: 10, level: 'warn' });
+  line('info');
+  line('warn', 40);
+  bench.clock.advance(500);
+  t.match(told().at(-1)?.lines, ['{"level":40,"msg":"warn"}']);
+  await bench.run({ verb: 'logs', minutes: 10, level: 'warn' });
+  t.ok(told().some(({ ended }) => ended === 'replaced'));
+  t.match(await bench.run({ verb: 'logs', minutes: 0, level: 'warn' }), { ok: true });
+  t.match(told().at(-1), { ended: 'stopped' });
+
+  await bench.run({ verb: 'logs', minutes: 10, level: 'info' });
+  for (let i = 0; i < 3_000; i++) {
+    for (let n = 0; n < 24; n++) line('y'.repeat(1_000));
+    bench.clock.advance(500);
+    if (told().at(-1)?.ended !== null) break;
+  }
+  t.match(told().at(-1), { ended: 'size' });
+});
+
+test('what is secret leaves no station in a line of its log', async (t) => {
+  const pem = '-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----';
+  const line = redactedLine(
+    JSON.stringify({
+      level: 30,
+      msg: `a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0 and ${pem} and https://ana:hunter2@host/ and password=hunter3`,
+      password: 'hunter4',
+      nested: { adminToken: 'hunter5', list: [{ keyAndSalt: 'hunter6' }], tlsKey: pem, callId: 'call-1', keyId: 'k1' },
+      nonce: 'hunter7',
+      digits: '1234',
+    }),
+  );
+  for (const secret of ['c2VjcmV0', 'MC4CAQ', 'hunter', '1234']) t.notMatch(line, secret, secret);
+  t.match(line, 'call-1');
+  t.match(line, 'k1');
+  t.match(line, 'https://ana:');
+  t.notMatch(redactedLine(`no JSON: token=hunter8 ${pem}`), /hunter|MC4C/);
+  const deep = `${'{"a":'.repeat(20)}"hunter"${'}'.repeat(20)}`;
+  t.notMatch(redactedLine(deep), 'hunter', 'what is nested too deep is left out');
+});
+
+test('a station restarts for nobody while a call lives', async (t) => {
+  const clock = new ManualClock();
+  const done: string[] = [];
+  const calls: { current: undefined | object } = { current: {} };
+  const restart = remoteRestart({
+    engine: { restart: async () => void done.push('media') },
+    calls: calls as Parameters<typeof remoteRestart>[0]['calls'],
+    flows: () => undefined,
+    endStation: () => void done.push('station'),
+    clock,
+  });
+  await t.rejects(restart('station', ''), { code: 'line-busy' });
+  await t.rejects(restart('flows', ''), { code: 'service-absent' });
+  await restart('media', '');
+  calls.current = undefined;
+  await restart('station', '');
+  t.same(done, ['media'], 'the answer first');
+  clock.advance(1_000);
+  t.same(done, ['media', 'station']);
+});
