@@ -24,8 +24,6 @@ export interface BuildProgress {
   readonly bytes: number;
 }
 
-/** Chunks that are compressed at the same time: as many as libuv has threads, and some that wait. */
-const IN_FLIGHT = 8;
 /** A file takes whole blocks on the disk, and its name some. */
 const BLOCK_BYTES = 4_096;
 
@@ -46,7 +44,11 @@ export async function buildRelease(
 ): Promise<{ manifest: Manifest; file: string }> {
   const sorted = files.toSorted((a, b) => comparePaths(a.path, b.path));
   const chunker = new Chunker(options.sizes ?? CHUNK_SIZES);
-  const chunks = new ChunkWriter(repository);
+  const chunks: Chunk[] = [];
+  const keep = (bytes: Uint8Array): void => {
+    const id = createHash('sha256').update(bytes).digest('hex');
+    chunks.push({ id, sizeBytes: bytes.length, storedBytes: repository.addChunk(id, bytes) });
+  };
   const listed: ReleaseFile[] = [];
   let bytes = 0;
   for (const file of sorted) {
@@ -55,55 +57,24 @@ export async function buildRelease(
     for (const piece of contentOf(file)) {
       hash.update(piece);
       sizeBytes += piece.length;
-      for (const chunk of chunker.push(piece)) await chunks.add(chunk);
+      for (const chunk of chunker.push(piece)) keep(chunk);
     }
     bytes += sizeBytes;
     listed.push({ path: file.path, mode: file.mode, sizeBytes, sha256: hash.digest('hex') });
     options.told?.({ files: listed.length, ofFiles: sorted.length, bytes });
   }
   const last = chunker.finish();
-  if (last !== undefined) await chunks.add(last);
+  if (last !== undefined) keep(last);
   const { kind, version, architecture, minFrom, requires } = description;
   const manifest: Manifest = {
     ...{ kind, version, architecture },
     requires: { ...requires, freeBytes: listed.reduce((sum, { sizeBytes }) => sum + onDisk(sizeBytes), 0) },
     ...(minFrom === undefined ? {} : { minFrom }),
-    ...{ sizeBytes: bytes, hash: contentHash(listed), files: listed, chunks: await chunks.all() },
+    ...{ sizeBytes: bytes, hash: contentHash(listed), files: listed, chunks },
   };
   const fault = listed.length === 0 ? 'no files' : manifestFault(manifest);
   if (fault !== undefined) throw new AppError('release-unfit', `this can't be a release: ${fault}`);
   return { manifest, file: await repository.addManifest(manifest) };
-}
-
-/** Stores chunks, some at a time, and keeps their order. */
-class ChunkWriter {
-  readonly #repository: ReleaseRepository;
-  readonly #order: { readonly id: string; readonly sizeBytes: number }[] = [];
-  readonly #stored = new Map<string, number>();
-  readonly #pending = new Map<string, Promise<void>>();
-
-  constructor(repository: ReleaseRepository) {
-    this.#repository = repository;
-  }
-
-  async add(bytes: Uint8Array): Promise<void> {
-    const id = createHash('sha256').update(bytes).digest('hex');
-    this.#order.push({ id, sizeBytes: bytes.length });
-    if (this.#stored.has(id) || this.#pending.has(id)) return;
-    while (this.#pending.size >= IN_FLIGHT) await Promise.race(this.#pending.values());
-    const work = this.#repository.addChunk(id, bytes).then((storedBytes) => {
-      this.#stored.set(id, storedBytes);
-      this.#pending.delete(id);
-    });
-    // Whoever waits hears of a failure; this keeps one that nobody waits for yet from ending the process.
-    work.catch(() => {});
-    this.#pending.set(id, work);
-  }
-
-  async all(): Promise<Chunk[]> {
-    await Promise.all(this.#pending.values());
-    return this.#order.map(({ id, sizeBytes }) => ({ id, sizeBytes, storedBytes: this.#stored.get(id) ?? 0 }));
-  }
 }
 
 function onDisk(sizeBytes: number): number {
