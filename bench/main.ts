@@ -8,6 +8,7 @@ import { startVirtualSound } from '../src/lab/virtual-sound.js';
 import { measureCollections } from './collections.js';
 import { measureCpu } from './cpu.js';
 import { measureForwarding } from './forwarding.js';
+import { measureInference } from './inference.js';
 import { measureMemory } from './memory.js';
 import { measureMouthToEar } from './mouth-to-ear.js';
 import { measureOpusCost } from './opus-cost.js';
@@ -43,6 +44,7 @@ const SECTIONS = [
   'forwarding',
   'pacing',
   'memory',
+  'inference',
   'opus',
   'srtp',
   'collections',
@@ -85,6 +87,7 @@ async function measure(seconds: number, sections: readonly Section[]): Promise<R
     const forwarding = await asked('forwarding', () => measureForwarding({ dir, seconds: FORWARDING_S }));
     const pacing = await asked('pacing', () => measurePacing({ dir, seconds: PACING_S }));
     const memory = await asked('memory', () => measureMemory({ dir, log: note }));
+    const inference = await asked('inference', () => measureInference({ dir }));
     const opus = await asked('opus', async () => measureOpusCost((await labSpeech(SPEECH_S)).human));
     const srtp = await asked('srtp', async () => measureSrtp());
     const collections = await asked('collections', () =>
@@ -102,6 +105,7 @@ async function measure(seconds: number, sections: readonly Section[]): Promise<R
       ...(forwarding && { forwarding }),
       ...(pacing && { pacing }),
       ...(memory && { memory }),
+      ...(inference && { inference }),
       ...(opus && { opusEngines: opus }),
       ...(srtp && { srtp }),
       ...(collections && { collections }),

@@ -3,6 +3,7 @@ import { quantile } from '../src/lab/alignment.js';
 import type { Collections } from './collections.js';
 import type { CpuFigures } from './cpu.js';
 import type { Forwarding } from './forwarding.js';
+import type { InferenceRow } from './inference.js';
 import { mediaTables } from './media-tables.js';
 import type { Memory } from './memory.js';
 import type { DelayFigures } from './mouth-to-ear.js';
@@ -19,6 +20,7 @@ export interface Run {
   readonly forwarding?: Forwarding;
   readonly pacing?: Pacing;
   readonly memory?: Memory;
+  readonly inference?: readonly InferenceRow[];
   readonly opusEngines?: readonly OpusCost[];
   readonly srtp?: readonly SrtpCost[];
   readonly collections?: Collections;
@@ -38,7 +40,7 @@ export function summary(results: readonly Run[]) {
 
 /** Tables for people, one a section. */
 export function tablesOf(outcome: ReturnType<typeof summary>): string {
-  const { cpu, mouthToEarMs, forwarding, pacing, memory, opusEngines, srtp } = outcome;
+  const { cpu, mouthToEarMs, forwarding, pacing, memory, inference, opusEngines, srtp } = outcome;
   const tables: string[] = [];
   const add = (head: string[], rows: (string | number)[][]): void => {
     const table = new Table({ head, style: { head: [], border: [] } });
@@ -85,6 +87,12 @@ export function tablesOf(outcome: ReturnType<typeof summary>): string {
     add(
       ['memory in a call, MiB', 'resident (RSS)', 'shared parts divided (PSS)'],
       [...processes.map((one) => [one.process, one.rssMb, one.pssMb]), [`together (aim: ${mostRssMb})`, rssMb, pssMb]],
+    );
+  }
+  if (inference !== undefined) {
+    add(
+      ['inference (aim: 10 % of a core, 120 MB)', '% of a core', 'resident, MiB', 'model asked a second', 'spared'],
+      inference.map(({ state, cpuPct, rssMb, asked, spared }) => [state, cpuPct, rssMb, asked, spared]),
     );
   }
   if (opusEngines !== undefined) {

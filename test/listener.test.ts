@@ -28,7 +28,6 @@ const figures: HearingFigures = {
   modelRuns: 5,
   skippedRuns: 5,
   cpuMs: 40,
-  modelMs: 10,
   memoryRssBytes: 1,
   refused: {},
 };

@@ -163,7 +163,7 @@ test('each flow that ships does what it says', async (t) => {
         kind: 'sound',
         text: 'The station hears: glass',
         detection: { kind: 'sound', label: 'glass', score: 0.98, atMs: 1_700_000_000_000, model },
-        clip: { contentType: 'audio/ogg; codecs=opus', data: /^T2dnUw/, durationMs: 300 },
+        clip: { contentType: 'audio/ogg; codecs=opus', data: /^T2dnUw/, durationMs: 100 },
       });
       await until(() => station.of('led.set').at(-1)?.lit === true);
       hears('glass', 'end');

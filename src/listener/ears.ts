@@ -65,7 +65,7 @@ export class Ears {
   readonly #frame = { samples: new Int16Array(FRAME_SAMPLES), rateHz: L16_RATE_HZ, capturedAtMs: 0 };
   /** From the stream's clock to ours. */
   #offsetMs = Number.POSITIVE_INFINITY;
-  readonly #counts = { receivedFrames: 0, lostFrames: 0, inferredFrames: 0, modelRuns: 0, skippedRuns: 0, modelMs: 0 };
+  readonly #counts = { receivedFrames: 0, lostFrames: 0, inferredFrames: 0, modelRuns: 0, skippedRuns: 0 };
 
   constructor(options: EarsOptions) {
     this.#options = options;
@@ -133,14 +133,12 @@ export class Ears {
   }
 
   async #ask(asked: Asked, window: Float32Array, atMs: number): Promise<void> {
-    const { clock, logger, listener } = this.#options;
+    const { logger, listener } = this.#options;
     const { model, ear } = asked;
     asked.isBusy = true;
     this.#counts.modelRuns += 1;
-    const startedMs = clock.nowMs();
     try {
       const scores = await model.run(window);
-      this.#counts.modelMs += clock.nowMs() - startedMs;
       for (const decision of ear.scored(scores, atMs)) this.#decided(decision, model);
       asked.failures = 0;
     } catch (error) {

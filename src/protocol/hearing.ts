@@ -43,9 +43,8 @@ export const hearingFigures = z.object({
   /** Times that a model was asked, and was not since nothing stood out of the background. */
   modelRuns: count,
   skippedRuns: count,
-  /** Processor time of the whole process, ms; and of the models in it. */
+  /** Processor time of the whole process, ms. */
   cpuMs: z.number().min(0),
-  modelMs: z.number().min(0),
   memoryRssBytes: count,
   /** Datagrams and scores that were refused, by class of fault. */
   refused: z.record(z.string(), count),

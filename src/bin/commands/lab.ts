@@ -9,6 +9,8 @@ import { runAttacksScenario } from '../../lab/attacks-scenario.js';
 import { runCallScenario } from '../../lab/call-scenario.js';
 import { runDoorScenario } from '../../lab/door-scenario.js';
 import { runDriftScenario } from '../../lab/drift-scenario.js';
+import { DAYS } from '../../lab/edge-day.js';
+import { runEdgeScenario } from '../../lab/edge-scenario.js';
 import { runFlowsScenario } from '../../lab/flows-scenario.js';
 import { runHealScenario } from '../../lab/heal-scenario.js';
 import type { Line } from '../../lab/impaired-network.js';
@@ -123,6 +125,20 @@ export function addLabCommands(program: Command): void {
     .addHelpText('after', DOOR_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runDoorScenario));
   lab
+    .command('edge')
+    .description('a day at the door: what the station hears by itself becomes an alert, all else is dropped')
+    .option(
+      '--day <number>',
+      `which day's sounds are played (0 to ${DAYS - 1}); no model was trained on any`,
+      dayNumber,
+      0,
+    )
+    .option('--json', JSON_OPTION)
+    .addHelpText('after', EDGE_KEYS)
+    .action((options: { json?: boolean; day: number }) =>
+      runScenario(options, (context) => runEdgeScenario({ ...context, day: options.day })),
+    );
+  lab
     .command('attacks')
     .description('updates that are forged, old, mixed, endless or by the wrong key: each is refused')
     .option('--json', JSON_OPTION)
@@ -167,6 +183,7 @@ function numberFrom(least: number, most: number): (text: string) => number {
 const percent = numberFrom(0, 100);
 const atLeastOne = numberFrom(1, 100);
 const milliseconds = numberFrom(0, 1_000);
+const dayNumber = (text: string): number => Math.floor(numberFrom(0, DAYS - 1)(text));
 
 const CALL_KEYS = `
 Exits with 0 only if ok is true; failed says why it is not.
@@ -193,6 +210,24 @@ loop, reject, corrupt and unloadable each have
   pressRang      whether a press at the door rang indoors meanwhile
   flowsBackMs    from the fault until flows ran again
 controlSilenceMs is the same silence with nothing broken: this machine's own.`;
+
+const EDGE_KEYS = `
+  alerts        of each kind of sound: how often it was played, and told of
+                (at least 60 % of all)
+  falseAlerts   alerts about nothing that was played: must be 0
+  missed        sounds that nobody was told of
+  played, told  each sound, and each alert, with its second of the day
+  latencyMs     from a sound's start in the microphone until its alert, with a clip,
+                was at a subscriber of the site's broker: p50, p95 (at most 1500),
+                worst
+  alertBytes    all of the alerts' MQTT payload, clips included
+  streamedBytes what it would have taken to stream the microphone: RTP, UDP and IP, as
+                the station is configured, and without DTX
+  savedPct      how much less alertBytes is than the former (at least 60);
+                savedPctWithoutDtx than the latter
+  edge          the station's own counters: frames and bytes captured, inferred, sent
+  inference     its share of one core (at most 10), memory (at most 120 MB), how often
+                the model was asked and spared`;
 
 const ATTACKS_KEYS = `
 attacks has each by its name, with
