@@ -380,46 +380,6 @@ test('what is kept of files is bounded', async (t) => {
   t.equal((await partials.read('large', 99)).length, 0, 'more than the file may have is none of it');
 });
 
-test('only the fleet manager says what a fleet manager may', async (t) => {
-  const every = [down('door', '#')];
-  const door = await site.connected('door', every);
-  const manager = await site.connected(MANAGER_ID, [
-    up('+', 'call/+'),
-    up('+', 'job/+'),
-    up('+', 'chunk-req/+'),
-    up('+', 'presence'),
-  ]);
-  const say = (made: Awaited<ReturnType<Site['connected']>>, to: string, retained = false): Promise<string> =>
-    codeOf(made.link.publish({ topic: to, body: to, qos: 1, priority: 'state', retained }));
-  for (const forger of ['switchboard', 'attic', 'door', 'door--media']) {
-    const made = await site.connected(forger, [down('door', '#'), '#'], { clientId: `forger-${forger}` });
-    for (const path of ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart']) {
-      t.equal(await say(made, down('door', path)), 'not-authorised', `${forger} ${path}`);
-      t.equal(await say(made, down('door', path), true), 'not-authorised', `${forger} ${path} retained`);
-    }
-    await made.link.close();
-  }
-  for (const path of ['call/aaaaaaaa', 'presence/attic', 'media/aaaaaaaa'])
-    t.equal(await say(manager, down('door', path)), 'not-authorised', `the manager ${path}`);
-  for (const path of ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart'])
-    t.equal(await say(manager, down('door', path)), 'done', path);
-  await until(() => door.heard.length >= 4);
-  t.same(
-    door.heard.map(({ text }) => text),
-    ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart'].map((path) => down('door', path)),
-  );
-  // A subscription that is forbidden is acknowledged all the same: what counts is what is delivered.
-  await say(door, up('door', 'call/aaaaaaaa'));
-  await say(door, up('door', 'job/job-1'));
-  await until(() => manager.heard.length > 0);
-  t.same(
-    manager.heard.map(({ text }) => text),
-    [up('door', 'job/job-1')],
-    'a manager hears no call',
-  );
-  for (const { link } of [door, manager]) await link.close();
-});
-
 test('the site stops', async () => {
   await site.stop();
 });

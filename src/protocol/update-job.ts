@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
-import { JOB_STATES, type JobState } from '../fleet/update-journal.js';
+import { JOB_STATES } from '../fleet/update-journal.js';
 import { JOB_STEPS } from '../fleet/update-plan.js';
 import { isRepositoryPath } from './artefact-piece.js';
 import { type Parsed, parseBody } from './call-message.js';
@@ -188,10 +188,4 @@ function orderOf(
   const { seq, target, baseUrl = null, isUrgent, mayRetry, issuedAt } = from;
   const kind = kindOfTarget(target);
   return { jobId, seq, kind, target, baseUrl, isUrgent, mayRetry, issuedAtMs: issuedAt, deadlineMs, rev };
-}
-
-/** How a job ended. */
-export interface JobOutcome {
-  readonly state: Exclude<JobState, 'queued' | 'in_progress'>;
-  readonly reason: string | null;
 }

@@ -1,0 +1,88 @@
+import { readFile } from 'node:fs/promises';
+import * as z from 'zod';
+import type { Clock } from '../core/clock.js';
+import { writeDurably } from '../core/durable-file.js';
+import type { Logger } from '../core/logger.js';
+import { parseBody } from '../protocol/call-message.js';
+import { jobReportSchema } from '../protocol/update-job.js';
+
+/** So many are remembered one by one. */
+const MOST_JOBS = 32;
+const MOST_AHEAD_MS = 86_400_000;
+
+const doneSchema = z.object({ report: jobReportSchema, issuedAtMs: z.number(), rev: z.int().nullable() });
+export type DoneJob = z.infer<typeof doneSchema>;
+
+const fileSchema = z.object({
+  v: z.literal(1),
+  /** What was issued no later is done or forgotten. */
+  floorMs: z.number(),
+  done: z.array(doneSchema).max(MOST_JOBS),
+});
+
+/**
+ * The jobs of a station that are over, in a file that a power cut leaves whole: what a broker keeps, or somebody replays, is not
+ * done again. Of those that are no longer remembered one by one the latest time of issue is: nothing older is taken.
+ */
+export class DoneJobs {
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #done: Map<string, DoneJob>;
+  #floorMs: number;
+  #writing: Promise<void> = Promise.resolve();
+
+  private constructor(path: string, clock: Clock, { floorMs, done }: z.infer<typeof fileSchema>) {
+    this.#path = path;
+    this.#clock = clock;
+    this.#floorMs = floorMs;
+    this.#done = new Map(done.map((one) => [one.report.id, one]));
+  }
+
+  /** A damaged file is as good as none: the plan of an update refuses what is installed, or older. */
+  static async open(path: string, clock: Clock, logger: Logger): Promise<DoneJobs> {
+    const text = await readFile(path).catch(() => null);
+    const parsed = text === null ? null : parseBody(fileSchema, text);
+    if (parsed?.ok === false) logger.warn({ path, fault: parsed.fault }, 'the list of jobs that are done is damaged');
+    return new DoneJobs(path, clock, parsed?.ok === true ? parsed.value : { v: 1, floorMs: 0, done: [] });
+  }
+
+  get(jobId: string): DoneJob | undefined {
+    return this.#done.get(jobId);
+  }
+
+  /** The greatest `rev` of a kind of desired state that is done. */
+  revOf(prefix: string): number {
+    return [...this.#done].reduce(
+      (most, [id, { rev }]) => (id.startsWith(prefix) ? Math.max(most, rev ?? 0) : most),
+      0,
+    );
+  }
+
+  /** Whether a job that is not remembered was issued before one that is forgotten. */
+  isOld(issuedAtMs: number): boolean {
+    return issuedAtMs <= this.#floorMs;
+  }
+
+  /** Resolves when it is on the disk. */
+  async add(job: DoneJob): Promise<void> {
+    this.#done.set(job.report.id, job);
+    for (const [id, { issuedAtMs, rev }] of this.#done) {
+      if (this.#done.size <= MOST_JOBS) break;
+      // The broker keeps what is desired for as long as nothing newer is.
+      if (rev !== null && rev === this.revOf(id.slice(0, id.lastIndexOf('-') + 1))) continue;
+      this.#done.delete(id);
+      // A time in years to come would refuse all that is issued until then.
+      if (rev === null)
+        this.#floorMs = Math.max(this.#floorMs, Math.min(issuedAtMs, this.#clock.wallMs() + MOST_AHEAD_MS));
+    }
+    this.#writing = this.#writing.catch(() => {}).then(() => this.#write());
+    await this.#writing;
+  }
+
+  #write(): Promise<void> {
+    const content = { v: 1, floorMs: this.#floorMs, done: [...this.#done.values()] } satisfies z.infer<
+      typeof fileSchema
+    >;
+    return writeDurably(this.#path, `${JSON.stringify(content)}\n`);
+  }
+}

@@ -1,0 +1,394 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Test, test } from 'tap';
+import { RangeClient } from '../src/adapters/http/range-client.js';
+import { ManualClock, systemClock } from '../src/core/clock.js';
+import { Counters } from '../src/core/counters.js';
+import { AppError } from '../src/core/errors.js';
+import { silentLogger } from '../src/core/logger.js';
+import { MOST_PIECE_BYTES } from '../src/protocol/artefact-piece.js';
+import { MANAGER_ID, topic } from '../src/protocol/topics.js';
+import type { JobReport, WantedUpdate } from '../src/protocol/update-job.js';
+import { Artefacts, type PieceTransport } from '../src/update/artefacts.js';
+import { JobIntake, type JobProgress } from '../src/update/job-intake.js';
+import { Pace } from '../src/update/pace.js';
+import { type QuietHours, untilQuietHoursMs } from '../src/update/quiet-hours.js';
+import { Cloud } from './support/cloud.js';
+import { Site, until } from './support/site.js';
+
+const up = (station: string, path: string): string => topic('home', station, 'up', path);
+const down = (station: string, path: string): string => topic('home', station, 'down', path);
+const forever = new AbortController().signal;
+
+async function codeOf(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => 'done',
+    (error: unknown) => (error instanceof AppError ? error.code : String(error)),
+  );
+}
+
+function folder(t: Test): string {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-jobs-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+const TARGET = 'releases/1.2.0/x64/manifest.json';
+const job = (id: string, more: object = {}) => ({
+  ...{ v: 1, id, seq: 1, do: 'update', site: 'home', station: 'door', target: TARGET, issuedAt: 1_000 },
+  ...more,
+});
+const desired = (rev: number, more: object = {}) => ({
+  ...{ v: 1, id: `rev-${rev}`, seq: rev, site: 'home', station: 'door', rev, target: TARGET, issuedAt: 1_000 },
+  ...more,
+});
+
+interface Running {
+  readonly order: WantedUpdate;
+  readonly told: (progress: JobProgress) => void;
+  readonly signal: AbortSignal;
+  readonly end: (state?: JobProgress['state'], reason?: string | null) => Promise<void>;
+}
+
+async function intake(
+  t: Test,
+  { quietHours = null as QuietHours | null, dir = folder(t), clock = new ManualClock() } = {},
+) {
+  const reports: JobReport[] = [];
+  const runs: Running[] = [];
+  const open = await JobIntake.open({
+    ...{ path: join(dir, 'jobs.json'), site: 'home', station: 'door', quietHours, clock, logger: silentLogger },
+    tell: (report) => reports.push(report),
+    run: (order, told, signal) => {
+      const { promise, resolve } = Promise.withResolvers<JobProgress>();
+      const end = async (state: JobProgress['state'] = 'succeeded', reason: string | null = null): Promise<void> => {
+        const before = reports.length;
+        resolve({ seq: 9, state, step: 'confirm', progress: 100, reason });
+        await until(() => reports.length > before);
+      };
+      runs.push({ order, told, signal, end });
+      return promise;
+    },
+  });
+  t.teardown(() => open.close());
+  const say = (path: string, body: object | string): Promise<void> =>
+    open.take(path, Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)));
+  const ask = (body: { id: string }): Promise<void> => say(`job/${body.id}`, body);
+  return { open, say, ask, reports, runs, dir, clock, states: () => reports.map(({ id, state }) => `${id} ${state}`) };
+}
+
+test('a job is done once, one at a time, and its end told again to whoever asks again', async (t) => {
+  const { open, ask, runs, states, reports, dir, say } = await intake(t);
+  await ask(job('one'));
+  await ask(job('two', { isUrgent: true, baseUrl: 'https://releases.test/repository' }));
+  t.equal(runs.length, 1, 'the second waits');
+  t.match(runs[0]?.order, { jobId: 'one', kind: 'firmware', target: TARGET, baseUrl: null, deadlineMs: null });
+  runs[0]?.told({ seq: 4, state: 'in_progress', step: 'download', progress: 40, reason: null });
+  await ask(job('one'));
+  await runs[0]?.end();
+  await until(() => runs.length === 2);
+  await ask(job('one'));
+  await runs[1]?.end('failed', 'the disk is full '.repeat(20));
+  t.same(states(), [
+    ...[
+      'one queued',
+      'two queued',
+      'one in_progress',
+      'one in_progress',
+      'one succeeded',
+      'one succeeded',
+      'two failed',
+    ],
+  ]);
+  t.equal(reports.at(-1)?.reason?.length, 200);
+  t.match(reports[2], { step: 'download', progress: 40, seq: 4 });
+  t.same(open.refused.all(), { 'already-done': 1 });
+  open.close();
+
+  const again = await intake(t, { dir });
+  for (const id of ['one', 'two']) await again.ask(job(id, { seq: 7 }));
+  t.same(again.states(), ['one succeeded', 'two failed'], 'also after a restart');
+  t.equal(again.runs.length, 0);
+  for (let n = 0; n < 32; n++) {
+    await again.ask(job(`later-${n}`, { issuedAt: 2_000 + n }));
+    await again.runs[n]?.end();
+  }
+  await again.ask(job('one'));
+  t.match(again.reports.at(-1), { id: 'one', state: 'rejected' }, 'what is forgotten is too old to be taken');
+  t.equal(again.runs.length, 32);
+  t.match(again.open.refused.all(), { 'already-done': 2, old: 1 });
+  again.open.close();
+
+  writeFileSync(join(dir, 'jobs.json'), '{"v":1,"floorMs":');
+  const damaged = await intake(t, { dir });
+  await damaged.ask(job('three'));
+  t.equal(damaged.runs.length, 1, 'a damaged list stops no update');
+  await say('job/three', '');
+});
+
+test('what is not for this station, not whole or not new is refused, each by its name', async (t) => {
+  const { open, say, ask, runs, states } = await intake(t);
+  const wrong: Record<string, [path: string, body: object | string][]> = {
+    'not-for-us': [
+      ['job/one', job('one', { station: 'attic' })],
+      ['job/one', job('one', { site: 'gate' })],
+    ],
+    'id-mismatch': [
+      ['job/two', job('one')],
+      ['job/desired-firmware-1', job('desired-firmware-1')],
+      ['desired/flows', desired(1)],
+    ],
+    malformed: [
+      ['job/one', '{'],
+      ['job/one', job('one', { target: '../../etc/passwd' })],
+      ['job/one', job('one', { target: 'metadata/timestamp.json' })],
+      ['job/one', job('one', { baseUrl: 'http://releases.test' })],
+      ['job/one', job('one', { baseUrl: 'file:///etc' })],
+      ['job/one', job('one', { v: 2 })],
+      ['desired/firmware', desired(0)],
+    ],
+    oversized: [['job/one', job('one', { padding: 'x'.repeat(5_000) })]],
+    'unknown-topic': [
+      ['job/ONE', job('ONE')],
+      ['job/one/two', job('one')],
+      ['elsewhere/one', job('one')],
+    ],
+  };
+  for (const messages of Object.values(wrong)) for (const [path, body] of messages) await say(path, body);
+  t.same(open.refused.all(), Object.fromEntries(Object.entries(wrong).map(([fault, all]) => [fault, all.length])));
+  t.same(states(), [], 'nobody is answered who said nothing that can be read');
+  t.equal(runs.length, 0);
+
+  await say('desired/firmware', desired(5));
+  t.match(runs[0]?.order, { jobId: 'desired-firmware-5', rev: 5 });
+  await say('desired/firmware', desired(4));
+  await say('desired/firmware', desired(6));
+  await say('desired/firmware', desired(7));
+  await runs[0]?.end();
+  await until(() => runs.length === 2);
+  await runs[1]?.end();
+  await say('desired/firmware', desired(5));
+  await say('desired/firmware', desired(3));
+  t.match(open.refused.all(), { stale: 2, 'already-done': 1 });
+  t.match(runs[1]?.order, { jobId: 'desired-firmware-7' }, 'of what was wanted the last counts');
+  t.ok(states().includes('desired-firmware-6 canceled'));
+  for (let n = 0; n < 6; n++) await ask(job(`many-${n}`));
+  t.same(states().slice(-2), ['many-4 queued', 'many-5 rejected']);
+  t.match(open.refused.all(), { 'too-many': 1 });
+});
+
+test('a job is cancelled before its turn, in the middle, and before it came; and waits for its hour', async (t) => {
+  const { say, ask, runs, states, open } = await intake(t);
+  const cancel = (id: string, seq = 2): Promise<void> =>
+    say(`job/${id}`, { ...job(id, { seq }), do: 'cancel', reason: 'not today' });
+  await ask(job('one'));
+  await ask(job('two'));
+  await ask(job('three'));
+  await cancel('two', 1);
+  t.match(open.refused.all(), { stale: 1 }, 'a cancel that is older than its job');
+  await cancel('two');
+  t.notOk(runs[0]?.signal.aborted);
+  await cancel('one');
+  t.match(runs[0]?.signal.reason, { code: 'job-canceled', message: 'not today' });
+  await say('job/three', '');
+  await runs[0]?.end('canceled', 'not today');
+  await cancel('four');
+  await ask(job('four'));
+  await cancel('four', 3);
+  t.same(states().slice(3), [
+    ...['two canceled', 'three removed', 'one canceled', 'four canceled', 'four canceled', 'four canceled'],
+  ]);
+  t.equal(runs.length, 1);
+
+  // Of the machine's own day, whatever its zone.
+  const at = (hours: number, minutes: number): number => new Date(2026, 2, 10, hours, minutes).getTime();
+  const night = { from: '22:30', to: '05:00' };
+  t.equal(untilQuietHoursMs(night, at(23, 0)), 0);
+  t.equal(untilQuietHoursMs(night, at(4, 59)), 0);
+  t.equal(untilQuietHoursMs(night, at(5, 0)), 17.5 * 3_600_000);
+  t.equal(untilQuietHoursMs({ from: '01:00', to: '02:00' }, at(2, 0)), 23 * 3_600_000);
+  t.equal(untilQuietHoursMs({ from: '00:00', to: '00:00' }, at(12, 0)), 0);
+
+  class DayClock extends ManualClock {
+    override wallMs(): number {
+      return at(20, 30) + this.nowMs();
+    }
+  }
+  const clock = new DayClock();
+  const hours = await intake(t, { quietHours: night, clock });
+  await hours.ask(job('night'));
+  await hours.ask(job('late', { deadlineAt: at(21, 30) }));
+  await hours.ask(job('gone', { deadlineAt: at(20, 0) }));
+  t.equal(hours.runs.length, 0);
+  await hours.ask(job('urgent', { isUrgent: true }));
+  t.equal(hours.runs[0]?.order.jobId, 'urgent');
+  await hours.runs[0]?.end();
+  clock.advance(3_600_000);
+  await until(() => hours.states().includes('late timed_out'));
+  t.equal(hours.runs.length, 1);
+  clock.advance(3_600_000);
+  t.equal(hours.runs[1]?.order.jobId, 'night');
+  t.ok(hours.states().includes('gone timed_out'));
+});
+
+let site: Site;
+test('a site starts', async () => {
+  site = await Site.start();
+});
+
+test('ranges of HTTPS come first where a URL answers, and MQTT stands in', async (t) => {
+  const file = createHash('sha512').update('file').digest();
+  const whole = Buffer.concat(Array.from({ length: 5_000 }, (_, n) => Buffer.from(file).fill(n % 251, 0, 8)));
+  const { cert, ca } = site.host.credentialsOf('door');
+  const own = readFileSync(join(site.dir, 'pki/server.pem'));
+  const asked: string[] = [];
+  let answer: 'ranges' | 'whole' | 'redirect' | 'short' | 'long' | 'other-range' | 'broken' = 'ranges';
+  const respond = (request: IncomingMessage, response: ServerResponse): void => {
+    asked.push(request.headers.range ?? '');
+    const [, from = 0, to = 0] = (/bytes=(\d+)-(\d+)/.exec(request.headers.range ?? '') ?? []).map(Number);
+    const etag = '"version-1"';
+    if (request.url !== '/repository/file') response.writeHead(404).end();
+    else if (answer === 'whole') response.writeHead(200, { 'content-length': whole.length, etag }).end(whole);
+    else if (answer === 'redirect') response.writeHead(302, { location: 'https://elsewhere.test/' }).end();
+    else if (answer === 'broken') response.writeHead(503).end();
+    else if (from >= whole.length) response.writeHead(416, { 'content-range': `bytes */${whole.length}` }).end();
+    else {
+      const last = Math.min(to, whole.length - 1);
+      const first = answer === 'other-range' ? from + 1 : from;
+      response.writeHead(206, { etag, 'content-range': `bytes ${first}-${last}/${whole.length}` });
+      const body = whole.subarray(from, last + 1);
+      if (answer === 'short') {
+        response.write(body.subarray(0, 9));
+        setImmediate(() => response.destroy());
+      } else response.end(answer === 'long' ? Buffer.concat([body, body]) : body);
+    }
+  };
+  const server = createServer({ cert: own, key: own }, respond).listen(0, '127.0.0.1');
+  await until(() => server.listening);
+  const baseUrl = `https://localhost:${(server.address() as AddressInfo).port}/repository`;
+  const client = new RangeClient({ baseUrl, ca: readFileSync(ca), clock: systemClock });
+  const stranger = new RangeClient({ baseUrl, clock: systemClock });
+  t.teardown(() => {
+    for (const one of [client, stranger]) one.close();
+    server.close();
+  });
+  const signal = forever;
+  const inMqtt: number[] = [];
+  const mqtt: PieceTransport = {
+    name: 'mqtt',
+    piece: async ({ offset, lengthBytes }) => {
+      inMqtt.push(offset);
+      return { data: whole.subarray(offset, offset + lengthBytes), fileBytes: whole.length, tag: null };
+    },
+  };
+  const refused = new Counters<string>();
+  const pace = new Pace({ rateBps: Infinity, isHeld: () => false, clock: systemClock });
+  const fetchBy = (...transports: PieceTransport[]) =>
+    new Artefacts({ transports, job: 'j', pace, partials: null, clock: systemClock, refused });
+  const options = { mostBytes: whole.length, signal };
+  t.ok(whole.equals(await fetchBy(client, mqtt).fetch('file', options)));
+  t.equal(inMqtt.length, 0);
+  t.equal(asked.length, Math.ceil(whole.length / MOST_PIECE_BYTES));
+  t.match(await client.piece({ path: 'file', offset: whole.length, lengthBytes: 5 }, signal), {
+    fileBytes: whole.length,
+  });
+  t.equal(await client.piece({ path: 'other', offset: 0, lengthBytes: 5 }, signal), undefined);
+  for (const fault of ['whole', 'redirect', 'broken', 'short', 'long', 'other-range'] as const) {
+    answer = fault;
+    inMqtt.length = 0;
+    t.ok(whole.equals(await fetchBy(client, mqtt).fetch('file', options)), fault);
+    t.ok(inMqtt.includes(0), `${fault}: MQTT stood in`);
+  }
+  answer = 'ranges';
+  t.equal(
+    await codeOf(stranger.piece({ path: 'file', offset: 0, lengthBytes: 5 }, signal)),
+    'artefact-unreachable',
+    'a server that shows no certificate of an authority that is known',
+  );
+  t.throws(() => new RangeClient({ baseUrl: 'http://localhost/', clock: systemClock }), {
+    code: 'artefact-url-invalid',
+  });
+  t.ok(cert);
+  const stop = new AbortController();
+  const late = codeOf(client.piece({ path: 'file', offset: 0, lengthBytes: 5 }, stop.signal));
+  stop.abort(new AppError('canceled', 'no more'));
+  t.equal(await late, 'canceled');
+});
+
+test('only the fleet manager says what a fleet manager may', async (t) => {
+  const every = [down('door', '#')];
+  const door = await site.connected('door', every);
+  const manager = await site.connected(MANAGER_ID, [
+    up('+', 'call/+'),
+    up('+', 'job/+'),
+    up('+', 'chunk-req/+'),
+    up('+', 'presence'),
+  ]);
+  const say = (made: Awaited<ReturnType<Site['connected']>>, to: string, retained = false): Promise<string> =>
+    codeOf(made.link.publish({ topic: to, body: to, qos: 1, priority: 'state', retained }));
+  for (const forger of ['switchboard', 'attic', 'door', 'door--media']) {
+    const made = await site.connected(forger, [down('door', '#'), '#'], { clientId: `forger-${forger}` });
+    for (const path of ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart']) {
+      t.equal(await say(made, down('door', path)), 'not-authorised', `${forger} ${path}`);
+      t.equal(await say(made, down('door', path), true), 'not-authorised', `${forger} ${path} retained`);
+    }
+    await made.link.close();
+  }
+  for (const path of ['call/aaaaaaaa', 'presence/attic', 'media/aaaaaaaa'])
+    t.equal(await say(manager, down('door', path)), 'not-authorised', `the manager ${path}`);
+  for (const path of ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart'])
+    t.equal(await say(manager, down('door', path)), 'done', path);
+  await until(() => door.heard.length >= 4);
+  t.same(
+    door.heard.map(({ text }) => text),
+    ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart'].map((path) => down('door', path)),
+  );
+  // A subscription that is forbidden is acknowledged all the same: what counts is what is delivered.
+  await say(door, up('door', 'call/aaaaaaaa'));
+  await say(door, up('door', 'job/job-1'));
+  await until(() => manager.heard.length > 0);
+  t.same(
+    manager.heard.map(({ text }) => text),
+    [up('door', 'job/job-1')],
+    'a manager hears no call',
+  );
+  for (const { link } of [door, manager]) await link.close();
+});
+
+test('the site stops', async () => {
+  await site.stop();
+});
+
+test('the bridge carries what a manager and the stations of its sites say to each other, and no more', async (t) => {
+  const cloud = await Cloud.start(['home', 'gate']);
+  t.teardown(() => cloud.stop());
+  const manager = await cloud.connected(MANAGER_ID, [
+    ...['presence', 'job/+', 'chunk-req/+', 'reported/+', 'call/+'].map((path) => topic('+', '+', 'up', path)),
+  ]);
+  const say = (to: string, retained = false) => ({ topic: to, body: to, qos: 1, priority: 'state', retained }) as const;
+  // Told while no site is there: the broker keeps it.
+  await manager.link.publish(say(down('door', 'job/job-1'), true));
+  await manager.link.publish(say(topic('gate', 'door', 'down', 'job/job-2'), true));
+  const home = await Site.start({ cloud: cloud.of('home') });
+  t.teardown(() => home.stop());
+  const door = await home.connected('door', [down('door', '#')]);
+  await door.link.publish(say(up('door', 'presence'), true));
+  await door.link.publish(say(up('door', 'call/aaaaaaaa')));
+  await until(() => door.heard.some(({ text }) => text === down('door', 'job/job-1')));
+  await until(() => manager.heard.some(({ text }) => text === up('door', 'presence')));
+  await manager.link.publish(say(down('door', 'chunk/job-1')));
+  await door.link.publish(say(up('door', 'chunk-req/job-1')));
+  await until(() => manager.heard.some(({ text }) => text === up('door', 'chunk-req/job-1')));
+  await until(() => door.heard.some(({ text }) => text === down('door', 'chunk/job-1')));
+  t.same(
+    [...door.heard, ...manager.heard].map(({ text }) => text),
+    [down('door', 'job/job-1'), down('door', 'chunk/job-1'), up('door', 'presence'), up('door', 'chunk-req/job-1')],
+    'nothing of another site, no calls, and nothing twice',
+  );
+  t.equal(await codeOf(manager.link.publish(say(down('door', 'call/aaaaaaaa')))), 'not-authorised');
+});
