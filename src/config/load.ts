@@ -246,6 +246,11 @@ function withAbsolutePaths(config: Config, file: string): Config {
       ? {}
       : { siteHost: { ...config.siteHost, cloud: pemPaths(config.siteHost.cloud, absolute) } }),
     inference: { ...config.inference, models: absolute(config.inference.models) },
+    update: {
+      ...config.update,
+      ...(config.update.slots === undefined ? {} : { slots: absolute(config.update.slots) }),
+      ...(config.update.root === undefined ? {} : { root: absolute(config.update.root) }),
+    },
     state: absolute(config.state),
     run: absolute(config.run),
   };

@@ -232,6 +232,25 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('what the station hears by itself: voices, sounds, keywords'),
+  update: z
+    .strictObject({
+      slots: z
+        .string()
+        .min(1)
+        .optional()
+        .describe('folder of the two slots that the launcher starts from; without it releases are installed by hand'),
+      root: z
+        .string()
+        .min(1)
+        .optional()
+        .describe('the first root metadata of who signs its releases; trust begins with it'),
+      needsSelfTest: z
+        .boolean()
+        .default(true)
+        .describe('whether a release must pass the self-test before it stays: its tone heard, its test call answered'),
+    })
+    .prefault({})
+    .describe('how this station comes to other releases'),
   selftest: z
     .strictObject({
       relay: z

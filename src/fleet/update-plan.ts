@@ -58,6 +58,11 @@ export type UpdateStep =
   /** The old release's processes are ready. If they are not, that is told, and there is no more to be done. */
   | { readonly do: 'await-ready'; readonly job: 'rollback'; readonly slot: SlotName };
 
+export const STEP_NAMES = [
+  ...['reject', 'fail', 'check-space', 'fetch', 'verify', 'clear', 'unpack', 'sync', 'seal'],
+  ...['wait-for-quiet', 'switch', 'restart', 'confirm', 'raise-floor', 'clean', 'switch-back', 'await-ready'],
+] as readonly UpdateStep['do'][];
+
 /** Which processes take up a release of a kind. */
 export type Restarted = 'everything' | 'flows' | 'inference';
 

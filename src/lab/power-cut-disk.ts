@@ -13,6 +13,12 @@ interface FileData {
   synced: Buffer;
 }
 
+/** What stands under a name, for a copy on a real disk, or of one. */
+export type DiskEntry =
+  | { readonly is: 'folder' }
+  | { readonly is: 'link'; readonly target: string }
+  | { readonly is: 'file'; readonly mode: number; readonly bytes: Buffer };
+
 /** One change of names that no `syncFolder` has made lasting yet. */
 interface Change {
   readonly folders: readonly string[];
@@ -51,9 +57,11 @@ export class PowerCutDisk implements SlotDisk {
   #changes: Change[] = [];
   #names: Map<string, Node>;
 
-  constructor(lasting: ReadonlyMap<string, Node> = new Map()) {
-    this.#lasting = new Map(lasting);
-    this.#names = new Map(lasting);
+  /** @param entries what is on it, all of it lasting */
+  constructor(entries: Iterable<[string, DiskEntry]> = []) {
+    const nodes = [...entries].map(([path, entry]): [string, Node] => [path, nodeOf(entry)]);
+    this.#lasting = new Map(nodes);
+    this.#names = new Map(nodes);
   }
 
   /** Changes of names that would be in doubt now. */
@@ -70,20 +78,17 @@ export class PowerCutDisk implements SlotDisk {
   after(loss: Loss): PowerCutDisk {
     const names = new Map(this.#lasting);
     for (const change of this.#changes.slice(0, loss.changes)) change.apply(names);
-    const found = new Map<string, Node>();
+    const found: [string, DiskEntry][] = [];
     for (const [path, node] of names) {
       if (!hasItsFolders(names, path)) continue;
-      if (node.is !== 'file') found.set(path, node);
-      else found.set(path, { ...node, data: freshData(contentAfter(node.data, loss.content)) });
+      const { is } = node;
+      found.push([path, is === 'file' ? { is, mode: node.mode, bytes: contentAfter(node.data, loss.content) } : node]);
     }
     return new PowerCutDisk(found);
   }
 
-  /** Everything that is there, by path: for a copy on a real disk. */
-  entries(): [
-    string,
-    { is: 'folder' } | { is: 'link'; target: string } | { is: 'file'; mode: number; bytes: Buffer },
-  ][] {
+  /** Everything that is there, by path, folders before what is in them. */
+  entries(): [string, DiskEntry][] {
     return [...this.#names]
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([path, node]) => [
@@ -95,6 +100,11 @@ export class PowerCutDisk implements SlotDisk {
   async read(path: string): Promise<Uint8Array | null> {
     const node = this.#names.get(this.#resolve(path));
     return node?.is === 'file' ? node.data.written : null;
+  }
+
+  async readRange(path: string, at: number, bytes: number): Promise<Uint8Array | null> {
+    const content = (await this.read(path))?.subarray(at, at + bytes);
+    return content?.length === bytes ? content : null;
   }
 
   async readLink(path: string): Promise<string | null> {
@@ -173,6 +183,13 @@ export class PowerCutDisk implements SlotDisk {
     this.#change([path], (names) => names.set(path, { is: 'link', target }));
   }
 
+  async syncFile(path: string): Promise<void> {
+    this.#call();
+    const node = this.#names.get(this.#resolve(path));
+    if (node?.is !== 'file') throw errorOf('ENOENT', 'no such file or directory', path);
+    node.data.synced = node.data.written;
+  }
+
   /**
    * What was done to names of this folder lasts from here on, and so does all that was done before the last of it: a journal is
    * written in its order.
@@ -211,6 +228,10 @@ export class PowerCutDisk implements SlotDisk {
     const node = this.#names.get(first);
     return node?.is === 'link' ? [node.target, ...rest].join('/') : path;
   }
+}
+
+function nodeOf(entry: DiskEntry): Node {
+  return entry.is === 'file' ? { is: 'file', mode: entry.mode, data: freshData(entry.bytes) } : entry;
 }
 
 function freshData(bytes: Buffer): FileData {

@@ -3,6 +3,7 @@ import { dtmfParams, dtmfTold, engineStatusResult, mediaPath, sessionFigures } f
 import { hearingFigures, hearingView } from './hearing.js';
 import { qualityFigures } from './quality.js';
 import { selfTestResult } from './selftest.js';
+import { updateStatus, updateView } from './update.js';
 
 /** The station's local API: JSON-RPC 2.0 over a Unix socket. Requests and results, then notifications. */
 const callId = z.string().regex(/^[a-z0-9-]{8,64}$/);
@@ -135,6 +136,14 @@ export const stationRequests = {
   /** Some ten seconds; not in a call (`line-busy`). Who asks while it runs gets the same result. */
   'selftest.run': { params: z.object({}), result: selfTestResult },
   'station.status': { params: z.object({}), result: stationStatusResult },
+  /** `updates-off` where the station does not run from slots. */
+  'update.status': { params: z.object({}), result: updateStatus },
+  /**
+   * Installs a release from a folder of this machine (a stick): that of its manifest, with a rescue signature beside it. It is taken
+   * when this returns; how it goes `update.changed` tells.
+   */
+  'update.install': { params: z.object({ folder: z.string().min(1).max(1_024) }), result: updateView },
+  'update.cancel': { params: z.object({ jobId: z.string().min(1).max(128) }), result: z.object({}) },
 } as const;
 
 export const stationNotifications = {
@@ -144,6 +153,7 @@ export const stationNotifications = {
   'button.pressed': z.object({ button: z.string() }),
   'door.changed': z.object({ open: z.boolean(), by: z.string() }),
   'session.heard': z.object({ callId, afterMs: z.number() }),
+  'update.changed': updateView,
   /** How a call is heard, once a second. */
   'quality.report': z.object({ callId, path: mediaPath, quality: qualityFigures }),
 } as const;

@@ -6,6 +6,7 @@ import type { Call } from '../call/call.js';
 import type { Board, Config } from '../config/schema.js';
 import { type Clock, settledWithin, type Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
+import { errorText } from '../core/errors.js';
 import { LogTap } from '../core/log-tap.js';
 import type { Logger } from '../core/logger.js';
 import { installedVersion } from '../core/package-root.js';
@@ -13,6 +14,7 @@ import type { SessionFigures } from '../protocol/engine-api.js';
 import type { QualityReport } from '../protocol/flows-api.js';
 import { INFERENCE_SOCKET } from '../protocol/inference-api.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
+import { viewOfJob } from '../protocol/update.js';
 import { Alerts } from './alerts.js';
 import { CallControl } from './call-control.js';
 import { CallDigits } from './call-digits.js';
@@ -41,6 +43,7 @@ import { stationHealth } from './station-health.js';
 import { serveStationMetrics } from './station-metrics.js';
 import { stationStatus } from './station-status.js';
 import { StationTaps } from './station-taps.js';
+import { StationUpdates } from './station-updates.js';
 
 export interface StationOptions {
   readonly config: Config;
@@ -89,6 +92,7 @@ export class Station {
   #flows: Flows | undefined;
   #api: LocalApi | undefined;
   #metrics: { close(): Promise<void> } | undefined;
+  #updates: StationUpdates | undefined;
   #watchdog: Timer | undefined;
   #closing: Promise<void> | undefined;
   #doorBy = 'local';
@@ -309,12 +313,14 @@ export class Station {
         refused: this.#refused,
         commands: this.#commands,
       });
+    this.#updates = await this.#openUpdates();
     this.#api = await serveLocalApi({
       path: join(config.run, 'station.sock'),
       calls: this.#calls,
       digits: this.#digits,
       door: this.#door,
       selfTest: this.#selfTest,
+      updates: this.#updates,
       status,
       logger,
       refused: this.#refused,
@@ -325,6 +331,7 @@ export class Station {
       this.#watchdog = clock.after(WATCHDOG_MS, turn);
     };
     turn();
+    void this.#updates?.resume().catch((error: unknown) => logger.error({ error: errorText(error) }, 'updates'));
     // Only then is there word from the peer: what it says of a call that goes on must not come before that is known.
     void resumeLeftBehind({
       journal: this.#journal,
@@ -339,6 +346,7 @@ export class Station {
     const { clock } = this.#options;
     // First the door: nothing that comes later may hold it open.
     this.#pins.relay?.safe();
+    this.#updates?.close();
     this.#selfTest.close();
     this.#commands.close();
     const hungUp = this.#calls.close('station-stopped');
@@ -351,6 +359,28 @@ export class Station {
     await Promise.all([this.#events.close(), this.#api?.close(), this.#metrics?.close(), this.#siteHost?.close()]);
     this.#outbox.close();
     this.#watchdog?.cancel();
+  }
+
+  #openUpdates(): Promise<StationUpdates | undefined> {
+    const { config, clock, logger, notify } = this.#options;
+    return StationUpdates.open({
+      config,
+      firmware: installedVersion(),
+      noise: () => {
+        if (this.#calls.current !== undefined) return 'a call lives';
+        return this.#pins.relay?.open === true ? 'the door is open' : null;
+      },
+      isReady: async () => {
+        const flows = this.#flows?.status.state ?? 'running';
+        return (await this.#engine.status()) !== null && (flows === 'running' || flows === 'idle');
+      },
+      isOnBroker: () => this.#link.state.connected,
+      selfTest: () => this.#selfTest.run('update'),
+      notify,
+      told: (journal) => this.#api?.notify('update.changed', viewOfJob(journal)),
+      clock,
+      logger,
+    });
   }
 
   #callChanged(call: Call, view: CallView, figures: Promise<SessionFigures | null>): void {

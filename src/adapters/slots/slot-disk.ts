@@ -11,6 +11,8 @@ import { join } from 'node:path';
 export interface SlotDisk {
   /** @returns null where there is none */
   read(path: string): Promise<Uint8Array | null>;
+  /** Part of a file. @returns null where it is not there, or ends before */
+  readRange(path: string, at: number, bytes: number): Promise<Uint8Array | null>;
   /** @returns what a symbolic link says; null where there is none, or no link */
   readLink(path: string): Promise<string | null>;
   /** Names in a folder, sorted; none where there is no folder. */
@@ -24,6 +26,8 @@ export interface SlotDisk {
   removeFolder(path: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   link(target: string, path: string): Promise<void>;
+  /** The content of a file that is there. */
+  syncFile(path: string): Promise<void>;
   syncFolder(path: string): Promise<void>;
   freeBytes(): Promise<number>;
 }
@@ -40,6 +44,17 @@ export function machineDisk(root: string): SlotDisk {
   const at = (path: string): string => join(root, path);
   return {
     read: (path) => orNull(readFile(at(path))),
+    readRange: async (path, from, bytes) => {
+      const file = await orNull(open(at(path), 'r'));
+      if (file === null) return null;
+      try {
+        const into = new Uint8Array(bytes);
+        const { bytesRead } = await file.read(into, 0, bytes, from);
+        return bytesRead === bytes ? into : null;
+      } finally {
+        await file.close();
+      }
+    },
     readLink: (path) => orNull(readlink(at(path))),
     list: async (path) => ((await orNull(readdir(at(path)))) ?? []).sort(),
     makeFolder: async (path) => void (await mkdir(at(path), { recursive: true, mode: 0o755 })),
@@ -58,14 +73,8 @@ export function machineDisk(root: string): SlotDisk {
     removeFolder: (path) => rm(at(path), { recursive: true, force: true }),
     rename: (from, to) => rename(at(from), at(to)),
     link: (target, path) => symlink(target, at(path)),
-    syncFolder: async (path) => {
-      const folder = await open(at(path), 'r');
-      try {
-        await folder.sync();
-      } finally {
-        await folder.close();
-      }
-    },
+    syncFile: (path) => synced(at(path)),
+    syncFolder: (path) => synced(at(path)),
     freeBytes: async () => {
       const { bavail, bsize } = await statfs(root);
       return bavail * bsize;
@@ -74,10 +83,10 @@ export function machineDisk(root: string): SlotDisk {
 }
 
 /** Writes a small file so that after a power cut there is all of it or what was there before. */
-export async function putDurably(disk: SlotDisk, path: string, text: string): Promise<void> {
+export async function putDurably(disk: SlotDisk, path: string, content: string | Uint8Array): Promise<void> {
   const file = await disk.create(`${path}.new`, 0o644);
   try {
-    await file.append(Buffer.from(text));
+    await file.append(Buffer.from(content as Uint8Array));
     await file.sync();
   } finally {
     await file.close();
@@ -98,6 +107,16 @@ export async function pointDurably(disk: SlotDisk, path: string, target: string)
 export async function dropDurably(disk: SlotDisk, path: string): Promise<void> {
   await disk.unlink(path);
   await disk.syncFolder(folderOf(path));
+}
+
+/** fsync(2) of a file, or of a folder: of the names in it. */
+async function synced(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }
 
 function folderOf(path: string): string {

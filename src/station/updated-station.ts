@@ -1,0 +1,134 @@
+import { writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import type { Notifier } from '../adapters/supervisor/notify.js';
+import type { Config } from '../config/schema.js';
+import type { Clock } from '../core/clock.js';
+import { errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { Architecture } from '../fleet/manifest.js';
+import type { SlotName } from '../fleet/slots.js';
+import type { Proof, Restarted } from '../fleet/update-plan.js';
+import type { SelfTestName, SelfTestResult } from '../protocol/selftest.js';
+import type { UpdateStation } from '../update/step-context.js';
+
+/** In the `run` folder. Written with the reason: all processes of the station are to be restarted, into what `current` names now. */
+export const UPDATE_RESTART_FILE = 'update-restart';
+
+export interface UpdatedStationOptions {
+  readonly config: Config;
+  readonly firmware: string;
+  /** What would be disturbed, in words; null: nothing. */
+  readonly noise: () => string | null;
+  /** Media and, where there are any, flows are up. */
+  readonly isReady: () => Promise<boolean>;
+  readonly isOnBroker: () => boolean;
+  readonly selfTest: () => Promise<SelfTestResult>;
+  readonly notify: Pick<Notifier, 'restart'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Flows may take half a minute to start on a small board. */
+const READY_WITHIN_MS = 120_000;
+const BROKER_WITHIN_MS = 60_000;
+const LOOK_EVERY_MS = 250;
+/** A visitor who calls in the middle of it comes first; it is tried again. */
+const SELF_TEST_TRIES = 5;
+const SELF_TEST_AGAIN_MS = 5_000;
+/** For the answer of a last request, and the word of the job, to leave. */
+const LAST_WORDS_MS = 300;
+
+/** Which checks of the self-test stand for a proof. */
+const CHECKS_OF: Readonly<Record<'self-test' | 'test-call', readonly SelfTestName[]>> = {
+  'self-test': ['sound'],
+  'test-call': ['call'],
+};
+
+/** What an update sees of the station that it changes, and asks of it. */
+export class UpdatedStation implements UpdateStation {
+  readonly #options: UpdatedStationOptions;
+  readonly #slot: SlotName;
+  /** One run of it stands for both of its proofs. */
+  #tested: SelfTestResult | null = null;
+
+  constructor(options: UpdatedStationOptions, slot: SlotName) {
+    this.#options = options;
+    this.#slot = slot;
+  }
+
+  async facts() {
+    const { config, firmware, isReady } = this.#options;
+    return {
+      architecture: process.arch as Exclude<Architecture, 'any'>,
+      board: basename(config.board).replace(/\.yaml$/, ''),
+      nodeAbi: Number(process.versions.modules),
+      firmware,
+      running: this.#slot,
+      isReady: await isReady(),
+    };
+  }
+
+  noise(): string | null {
+    return this.#options.noise();
+  }
+
+  async untilQuiet(signal: AbortSignal): Promise<void> {
+    await this.#until(() => this.noise() === null, signal);
+  }
+
+  async restart(what: Restarted): Promise<void> {
+    const { config, notify, clock, logger } = this.#options;
+    await new Promise<void>((resolve) => clock.after(LAST_WORDS_MS, resolve));
+    logger.warn({ what }, 'the processes are restarted into another release');
+    writeFileSync(join(config.run, UPDATE_RESTART_FILE), `${what}\n`, { mode: 0o644 });
+    notify.restart(what, 'update');
+  }
+
+  async prove(proof: Proof, signal: AbortSignal): Promise<string | null> {
+    const { isReady, isOnBroker, config } = this.#options;
+    switch (proof) {
+      case 'processes-ready':
+      case 'flows-run':
+      case 'inference-ready':
+        return (await this.#until(isReady, signal, READY_WITHIN_MS)) ? null : 'not all processes became ready';
+      case 'broker-reached':
+        return (await this.#until(isOnBroker, signal, BROKER_WITHIN_MS)) ? null : 'the broker was not reached';
+      case 'self-test':
+      case 'test-call':
+        return config.update.needsSelfTest ? this.#selfTest(CHECKS_OF[proof], signal) : null;
+    }
+  }
+
+  async #selfTest(needed: readonly SelfTestName[], signal: AbortSignal): Promise<string | null> {
+    for (let tries = 1; ; tries++) {
+      signal.throwIfAborted();
+      this.#tested ??= await this.#options.selfTest().catch((error: unknown) => {
+        this.#options.logger.warn({ error: errorText(error) }, 'the self-test could not be begun');
+        return null;
+      });
+      const checks = this.#tested?.checks.filter(({ name }) => needed.includes(name)) ?? [];
+      const failed = checks.find(({ outcome }) => outcome === 'fail');
+      if (failed !== undefined) return `self-test, ${failed.name}: ${failed.reason} (${failed.text})`;
+      if (checks.length > 0 && checks.every(({ outcome }) => outcome === 'pass')) return null;
+      if (tries === SELF_TEST_TRIES) return 'the self-test was not passed: it was interrupted again and again';
+      this.#tested = null;
+      await new Promise<void>((resolve) => this.#options.clock.after(SELF_TEST_AGAIN_MS, resolve));
+    }
+  }
+
+  /** @returns whether it came true; without a limit it does, or the signal's reason is thrown */
+  async #until(
+    what: () => boolean | Promise<boolean>,
+    signal: AbortSignal,
+    withinMs = Number.POSITIVE_INFINITY,
+  ): Promise<boolean> {
+    const { clock } = this.#options;
+    const until = clock.nowMs() + withinMs;
+    for (;;) {
+      signal.throwIfAborted();
+      if (await what()) return true;
+      if (clock.nowMs() >= until) return false;
+      await new Promise<void>((resolve) => clock.after(LOOK_EVERY_MS, resolve));
+    }
+  }
+}

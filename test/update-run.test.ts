@@ -1,0 +1,177 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Test, test } from 'tap';
+import { machineDisk } from '../src/adapters/slots/slot-disk.js';
+import { systemClock } from '../src/core/clock.js';
+import { silentLogger } from '../src/core/logger.js';
+import { chunkFile } from '../src/fleet/manifest.js';
+import type { UpdateJournal } from '../src/fleet/update-journal.js';
+import { PowerCutDisk } from '../src/lab/power-cut-disk.js';
+import { type Behaviour, diskWithOldRelease, labReleases, UpdateMachine } from '../src/lab/update-machine.js';
+import { folderSource, repositoryOf } from '../src/update/folder-source.js';
+import { Updater } from '../src/update/updater.js';
+
+function folder(t: Test): string {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-update-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+async function machineOf(t: Test, behaviour: Behaviour) {
+  const dir = folder(t);
+  const releases = await labReleases(join(dir, 'repository'));
+  const machine = new UpdateMachine({ releases, behaviour, disk: await diskWithOldRelease(releases), dir });
+  return { dir, releases, machine };
+}
+
+const LONG_WAY = [
+  ...['check-space', 'fetch', 'verify', 'clear', 'unpack', 'sync', 'seal', 'wait-for-quiet', 'switch', 'restart'],
+  ...['confirm', 'raise-floor', 'clean'],
+];
+
+test('a good release is installed, started by the launcher, proves itself and stays', async (t) => {
+  const { machine } = await machineOf(t, 'good');
+  const { state, reason } = await machine.update();
+  t.same({ state, reason }, { state: 'succeeded', reason: null });
+  t.same(machine.steps, LONG_WAY);
+  t.same(await machine.runs(), { version: '1.1.0', floor: '1.1.0' });
+  machine.start();
+  t.same(machine.starts.at(-1), { slot: 'b', isWhole: true }, 'and it is started the next time, too');
+});
+
+test('a release that does not prove itself is left again, and is not tried again', async (t) => {
+  const { machine } = await machineOf(t, 'mute');
+  const { state, reason } = await machine.update();
+  t.same({ state, reason }, { state: 'failed', reason: 'the self-test heard nothing' });
+  t.same(await machine.runs(), { version: '1.0.0', floor: '1.0.0' });
+  await machine.disk.unlink('job.json');
+  const again = await machine.update();
+  t.same(again.state, 'rejected');
+  t.match(again.reason, /failed here before: the self-test heard nothing/);
+});
+
+test('a release whose station ends is gone back from by the launcher, which says so', async (t) => {
+  const { machine } = await machineOf(t, 'crashing');
+  const { state, reason } = await machine.update();
+  t.same({ state, reason }, { state: 'failed', reason: 'not confirmed after 3 starts' });
+  t.same(machine.starts.map(({ slot }) => slot).slice(0, 4), ['b', 'b', 'b', 'a']);
+  t.same(await machine.runs(), { version: '1.0.0', floor: '1.0.0' });
+});
+
+test('a job that is cancelled in a step leaves the old release running, until it is confirmed', async (t) => {
+  const { releases, dir } = await machineOf(t, 'good');
+  for (const cancelled of LONG_WAY) {
+    const machine = new UpdateMachine({ releases, behaviour: 'good', disk: await diskWithOldRelease(releases), dir });
+    let isTaken: Promise<boolean> | undefined;
+    const { state } = await machine.update((run, step) => {
+      if (step === cancelled) isTaken ??= run.cancel('by the manager');
+    });
+    const isLate = ['raise-floor', 'clean'].includes(cancelled);
+    t.equal(await isTaken, !isLate, cancelled);
+    t.equal(state, isLate ? 'succeeded' : 'canceled', cancelled);
+    t.equal((await machine.runs()).version, isLate ? '1.1.0' : '1.0.0', cancelled);
+  }
+});
+
+test('a full disk, a chunk that is damaged for good', async (t) => {
+  const full = await machineOf(t, 'good');
+  full.machine.disk.freeBytesLeft = 50_000;
+  const failed = await full.machine.update();
+  t.equal(failed.state, 'failed');
+  t.match(failed.reason, /MB more on the disk/);
+  t.equal((await full.machine.runs()).version, '1.0.0');
+
+  const damaged = await machineOf(t, 'good');
+  const { old, next, repository } = damaged.releases;
+  const known = new Set(old.manifest.chunks.map(({ id }) => id));
+  const lacking = next.manifest.chunks.find(({ id }) => !known.has(id));
+  if (lacking === undefined) throw new Error('the releases are the same');
+  const file = join(repository.folder, chunkFile(lacking.id));
+  const bytes = readFileSync(file);
+  bytes.fill(0, 10, 20);
+  writeFileSync(file, bytes);
+  const refused = await damaged.machine.update();
+  t.equal(refused.state, 'failed');
+  t.match(refused.reason, /is not what its name says/);
+  t.equal((await damaged.machine.runs()).version, '1.0.0');
+});
+
+test('what the running release has is not fetched, unless it is damaged there', async (t) => {
+  const { releases, dir } = await machineOf(t, 'good');
+  const known = new Set(releases.old.manifest.chunks.map(({ id }) => id));
+  const fetched = async (damage: (root: string) => void) => {
+    const root = join(dir, `slots-${Math.random()}`);
+    const begin = await diskWithOldRelease(releases);
+    const disk = machineDisk(root);
+    await disk.makeFolder('.');
+    for (const [path, entry] of begin.entries()) {
+      if (entry.is === 'folder') await disk.makeFolder(path);
+      else if (entry.is === 'link') await disk.link(entry.target, path);
+      else {
+        const made = await disk.create(path, entry.mode);
+        await made.append(entry.bytes);
+        await made.close();
+      }
+    }
+    damage(root);
+    const asked: string[] = [];
+    const bring = folderSource(releases.repository.folder);
+    const ended = Promise.withResolvers<UpdateJournal>();
+    const updater = new Updater({
+      disk,
+      station: {
+        ...{ noise: () => null, untilQuiet: async () => {}, prove: async () => null },
+        facts: async () => ({
+          ...{ architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0', isReady: true },
+          running: (await disk.readLink('current')) === 'b' ? 'b' : 'a',
+        }),
+        restart: async () => {},
+      },
+      source: () => async (chunk, signal) => {
+        asked.push(chunk.id);
+        return bring(chunk, signal);
+      },
+      ...{ clock: systemClock, logger: silentLogger },
+      told: (journal) => journal.state === 'succeeded' && ended.resolve(journal),
+    });
+    const order = {
+      jobId: 'job-0002',
+      manifestText: releases.next.text,
+      origin: 'x',
+      deadlineMs: null,
+      mayRetry: false,
+    };
+    await updater.order(order);
+    await t.rejects(updater.order({ ...order, jobId: 'job-0003' }), { code: 'update-busy' }, 'one job at a time');
+    await ended.promise;
+    updater.close();
+    return asked;
+  };
+  const asked = await fetched(() => {});
+  t.ok(asked.length > 0 && asked.every((id) => !known.has(id)), `${asked.length} chunks, none of them known`);
+  const more = await fetched((root) => {
+    const file = join(root, 'a/dist/src/bin/media.js');
+    writeFileSync(file, readFileSync(file).fill(0, 20_000, 20_100));
+  });
+  t.ok(more.length > asked.length, `${more.length} with what was damaged`);
+  t.ok(more.some((id) => known.has(id)));
+});
+
+test('a manifest that is cut off, of another kind, or not where a repository has it', async (t) => {
+  const { releases } = await machineOf(t, 'good');
+  const updater = new Updater({
+    disk: new PowerCutDisk(),
+    station: {} as never,
+    source: () => async () => new Uint8Array(0),
+    ...{ clock: systemClock, logger: silentLogger, told: () => {} },
+  });
+  const text = releases.next.text;
+  const order = { jobId: 'job-0004', origin: 'x', deadlineMs: null, mayRetry: false };
+  const cutOff = text.subarray(0, text.length / 2);
+  await t.rejects(updater.order({ ...order, manifestText: cutOff }), { code: 'manifest-invalid' });
+  const flows = Buffer.from(Buffer.from(text).toString().replace('"firmware"', '"flows"'));
+  await t.rejects(updater.order({ ...order, manifestText: flows }), { code: 'kind-unsupported' });
+  t.throws(() => repositoryOf('/stick/elsewhere', releases.next.manifest), { code: 'usage' });
+  t.equal(repositoryOf('/stick/releases/1.1.0/x64', releases.next.manifest), '/stick');
+});
