@@ -8,9 +8,9 @@ import { LAB_RATE_HZ } from './speech.js';
 const ROUNDS = 2;
 const PART_S = 4;
 /** Within its part. */
-export const EVENT_AT_S = 1;
-/** From one part to the next: no step between two backgrounds that sounds like a knock, and no hole. */
-const FADE_S = 0.15;
+export const EVENT_AT_S = 1.5;
+/** From one part to the next: backgrounds come and go, they do not set in like an event. */
+const FADE_S = 1;
 
 /** What is there where nothing happens that anybody must know of. */
 const FILLERS: readonly Pick<SceneOptions, 'event' | 'over'>[] = [
