@@ -50,21 +50,27 @@ test('each process has a user of its own, a watchdog, and what it may not have',
       readFileSync(join(root, 'systemd', `entryphone-${name}.service`), 'utf8').match(/^[A-Z]\w+=.*$/gm) ?? [];
     return (key: string) => rows.filter((row) => row.startsWith(`${key}=`)).map((row) => row.slice(key.length + 1));
   };
-  const [station, media, flows, inference, gateway] = [
+  const [station, media, flows, inference, gateway, manager] = [
     settings('station'),
     settings('media'),
     settings('flows'),
     settings('inference'),
     settings('gateway'),
+    settings('manager'),
   ];
-  const all = [station, media, flows, inference, gateway];
+  const all = [station, media, flows, inference, gateway, manager];
   for (const unit of all) {
     t.same([unit('Type'), unit('NotifyAccess'), unit('Restart')], [['notify'], ['main'], ['always']]);
     t.same(unit('WatchdogSignal'), ['SIGKILL']);
   }
-  t.equal(new Set(all.flatMap((unit) => unit('User'))).size, 5);
+  t.equal(new Set(all.flatMap((unit) => unit('User'))).size, 6);
   t.same(station('WatchdogSec'), ['2s']);
   t.same(gateway('SupplementaryGroups'), [], "nothing of a station is the gateway's");
+  t.same(
+    [manager('SupplementaryGroups'), manager('RuntimeDirectoryMode')],
+    [[], ['0750']],
+    'few may order stations about',
+  );
   for (const unit of [station, media, flows, inference]) {
     const [, ...command] = unit('ExecStart')[0]?.split(' ') ?? [];
     t.same(command.slice(0, NODE_FLAGS.length), NODE_FLAGS, 'run as everywhere else');

@@ -1,0 +1,187 @@
+import { randomBytes } from 'node:crypto';
+import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import type { FleetStore } from '../adapters/sqlite/fleet-store.js';
+import type { Clock, Timer } from '../core/clock.js';
+import type { Counters } from '../core/counters.js';
+import { AppError, errorText } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { ReleaseKind } from '../fleet/manifest.js';
+import { isOver } from '../fleet/update-journal.js';
+import { parseBody } from '../protocol/call-message.js';
+import type { JobView, StationView } from '../protocol/manager-api.js';
+import { topic } from '../protocol/topics.js';
+import { jobPath, jobReportSchema, type UpdateJob } from '../protocol/update-job.js';
+import { findRelease } from './release-shelf.js';
+
+/** A station that was away says what became of a job when it is back; until then the manager waits so long beyond the deadline. */
+const GRACE_MS = 60_000;
+const LOOK_EVERY_MS = 15_000;
+
+export interface Wanted {
+  readonly stations: readonly StationView[];
+  readonly kind: ReleaseKind;
+  readonly version: string;
+  readonly deadlineMs: number | null;
+  readonly isUrgent: boolean;
+  readonly mayRetry: boolean;
+  readonly baseUrl: string | null;
+  readonly by: string;
+}
+
+export interface JobsOptions {
+  readonly link: Pick<MqttLink, 'publish'>;
+  readonly store: FleetStore;
+  /** Of the repository. */
+  readonly folder: string | undefined;
+  readonly refused: Counters<string>;
+  readonly onChange: (job: JobView) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Updates that stations were told to make. An order is kept by the broker until its job is over, and said again whenever the manager has
+ * connected: so it reaches a station that is away, and a broker that lost it.
+ */
+export class Jobs {
+  readonly #options: JobsOptions;
+  #timer: Timer;
+
+  constructor(options: JobsOptions) {
+    this.#options = options;
+    this.#timer = options.clock.after(LOOK_EVERY_MS, () => this.#look());
+  }
+
+  /**
+   * Tells stations to update; all or none. Each may have one job that is not over.
+   * @throws AppError `job-open`, `no-repository`, `release-unknown`, `release-unsigned`
+   */
+  async update(wanted: Wanted): Promise<JobView[]> {
+    const { store, folder, clock } = this.#options;
+    const open = store.openJobs();
+    const targets = new Map<StationView, string>();
+    for (const station of wanted.stations) {
+      const busy = open.find((job) => job.site === station.site && job.station === station.station);
+      if (busy !== undefined) {
+        throw new AppError('job-open', `${station.station}@${station.site} has the job ${busy.jobId} still`, {
+          remedy: `Wait for it, or: entryphone fleet cancel ${busy.jobId}`,
+        });
+      }
+      targets.set(station, await findRelease(folder, { ...wanted, architecture: station.architecture }));
+    }
+    const nowMs = Math.round(clock.wallMs());
+    const { kind, version, deadlineMs, isUrgent, mayRetry, baseUrl, by } = wanted;
+    return [...targets].map(([{ site, station }, target]) => {
+      const jobId = `u-${nowMs.toString(36)}-${randomBytes(4).toString('hex')}`;
+      const deadlineAtMs = deadlineMs === null ? null : nowMs + deadlineMs;
+      const said: UpdateJob = {
+        ...{ v: 1, id: jobId, seq: 0, do: 'update', site, station, target, isUrgent, mayRetry, issuedAt: nowMs },
+        ...(baseUrl === null ? {} : { baseUrl }),
+        ...(deadlineAtMs === null ? {} : { deadlineAt: deadlineAtMs }),
+      };
+      const text = JSON.stringify(said);
+      const job = { jobId, site, station, kind, version, target, isUrgent, deadlineAtMs, by, createdAtMs: nowMs };
+      store.addJob(job, text);
+      store.audit({
+        by,
+        what: 'update',
+        target: `${station}@${site}`,
+        outcome: 'ordered',
+        detail: `${jobId} ${target}`,
+      });
+      this.#publish(job, text);
+      return this.#changed(jobId);
+    });
+  }
+
+  /** The station says what became of it: it may be too late. @throws AppError `job-unknown`, `job-over` */
+  cancel(jobId: string, by: string): JobView {
+    const { store, clock } = this.#options;
+    const job = store.job(jobId);
+    if (job === undefined) throw new AppError('job-unknown', `there is no job ${jobId}`);
+    if (job.isOver) throw new AppError('job-over', `the job ${jobId} is over: ${job.now.state}`);
+    const { site, station } = job;
+    store.audit({ by, what: 'cancel', target: `${station}@${site}`, outcome: 'ordered', detail: jobId });
+    const reason = `canceled by ${by}`;
+    const issuedAt = Math.round(clock.wallMs());
+    const said: UpdateJob = { v: 1, id: jobId, seq: 1, do: 'cancel', site, station, issuedAt, reason };
+    store.sayOfJob(jobId, JSON.stringify(said));
+    this.#publish(job, JSON.stringify(said));
+    return job;
+  }
+
+  /** A message of `up/job/{id}`. */
+  take(site: string, station: string, jobId: string, body: Uint8Array): void {
+    const { store, refused, logger } = this.#options;
+    const read = parseBody(jobReportSchema, body);
+    if (!read.ok || read.value.id !== jobId) {
+      refused.count('malformed-job-report');
+      return;
+    }
+    const { seq, state, step, progress, reason, at } = read.value;
+    const before = store.job(jobId);
+    const job = store.jobTold(site, station, jobId, { seq, state, step, progressPct: progress, reason, atMs: at });
+    if (job === undefined) {
+      refused.count('stale-job-report');
+      return;
+    }
+    if (isOver(state) && before?.isOver !== true) {
+      const target = `${station}@${site}`;
+      logger.info({ jobId, target, state, reason }, 'a job is over');
+      store.audit({ by: job.by, what: 'update', target, outcome: state, detail: `${jobId} ${reason ?? ''}`.trim() });
+    }
+    if (isOver(state)) this.#publish(job, '');
+    this.#options.onChange(job);
+  }
+
+  /** The broker is there (again). */
+  connected(): void {
+    const { store } = this.#options;
+    for (const job of store.openJobs()) this.#publish(job, store.saidOfJob(job.jobId) ?? '');
+  }
+
+  close(): void {
+    this.#timer.cancel();
+  }
+
+  #changed(jobId: string): JobView {
+    const job = this.#options.store.job(jobId);
+    if (job === undefined) throw new AppError('job-unknown', `there is no job ${jobId}`);
+    this.#options.onChange(job);
+    return job;
+  }
+
+  /** A station that never says what became of a job must not keep it open for ever. */
+  #look(): void {
+    const { store, clock, refused } = this.#options;
+    const nowMs = Math.round(clock.wallMs());
+    for (const job of store.openJobs()) {
+      if (job.deadlineAtMs === null || nowMs < job.deadlineAtMs + GRACE_MS) continue;
+      const { site, station, jobId } = job;
+      const reason = 'the station did not say by the deadline what became of it';
+      const over = store.jobSilent(jobId, reason);
+      refused.count('silent-job');
+      if (over === undefined) continue;
+      store.audit({ by: job.by, what: 'update', target: `${station}@${site}`, outcome: 'timed_out', detail: jobId });
+      this.#publish(over, '');
+      this.#options.onChange(over);
+    }
+    this.#timer = clock.after(LOOK_EVERY_MS, () => this.#look());
+  }
+
+  /** @param body empty: the broker keeps nothing of it any more */
+  #publish({ site, station, jobId }: Pick<JobView, 'site' | 'station' | 'jobId'>, body: string): void {
+    const { link, logger } = this.#options;
+    link
+      .publish({
+        topic: topic(site, station, 'down', jobPath(jobId)),
+        body,
+        retained: true,
+        qos: 1,
+        priority: 'state',
+        expiryS: 30,
+      })
+      // Said again when the broker is there.
+      .catch((error: unknown) => logger.debug({ jobId, error: errorText(error) }, 'the broker was not told of a job'));
+  }
+}
