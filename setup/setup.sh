@@ -49,8 +49,11 @@ if [ -n "$missing" ]; then
   printf '%s' "$why" >&2
   # Services that the packages would start stay stopped, now and after the next boot: Entryphone starts its own broker and
   # its own sound daemon as children. `systemctl unmask mosquitto` (--global for pulseaudio) undoes it.
-  for unit in system/mosquitto.service user/pulseaudio.service user/pulseaudio.socket; do
-    case " $missing " in *" $(basename "${unit%.*}") "*) ;; *) continue ;; esac
+  for unit in system/mosquitto.service user/pulseaudio.service user/pulseaudio.socket \
+    system/nats-server.service system/rabbitmq-server.service system/epmd.service system/epmd.socket; do
+    package=$(basename "${unit%.*}")
+    [ "$package" != epmd ] || package=rabbitmq-server
+    case " $missing " in *" $package "*) ;; *) continue ;; esac
     [ -e "/etc/systemd/$unit" ] || { as_root mkdir -p "/etc/systemd/${unit%%/*}"; as_root ln -s /dev/null "/etc/systemd/$unit"; say "    masked $unit"; }
   done
   quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get update || say 'apt-get update failed; trying with the lists that are here'

@@ -294,8 +294,8 @@ export class MqttLink {
       done();
       return;
     }
-    client.subscribe(filters, { qos: 1, rap: true }, (error, granted) => {
-      const refused = (granted ?? []).filter((grant) => grant.qos >= 128).map((grant) => grant.topic);
+    client.subscribe(filters, { qos: 1, rap: true }, (error, _, suback) => {
+      const refused = filters.filter((_, at) => Number(suback?.granted[at] ?? 0) >= 128);
       if (refused.length > 0) {
         this.#dropped.count('subscription-refused', refused.length);
         this.#logger.warn({ refused }, 'the broker refused subscriptions');
