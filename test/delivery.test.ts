@@ -241,7 +241,12 @@ test('only the files of a repository are served, and no station has more than it
     t.notOk(isRepositoryPath(path), path);
   }
   for (const path of [
-    ...['metadata/timestamp.json', 'metadata/12.root.json', 'flows/1.2.0-rc.1/any/manifest.json'],
+    ...[
+      'metadata/timestamp.json',
+      'metadata/12.root.json',
+      'flows/1.2.0-rc.1/any/manifest.json',
+      'releases/1.0.0/x64/manifest.json.zst',
+    ],
     chunkFile('ab'.repeat(32)),
   ]) {
     t.ok(isRepositoryPath(path), path);

@@ -5,6 +5,7 @@ import { RESCUE_ATTACKS } from './rescue-attacks.js';
 import type { ScenarioContext } from './scenario.js';
 import { SIGNATURE_ATTACKS } from './signature-attacks.js';
 import { TRUST_ATTACKS } from './trust-attacks.js';
+import { WIRE_ATTACKS } from './wire-attacks.js';
 
 export interface AttacksOutcome {
   readonly ok: boolean;
@@ -14,7 +15,7 @@ export interface AttacksOutcome {
 }
 
 /** All there are: each has a test of its own as well. */
-export const ATTACKS: readonly Attack[] = [...TRUST_ATTACKS, ...SIGNATURE_ATTACKS, ...RESCUE_ATTACKS];
+export const ATTACKS: readonly Attack[] = [...TRUST_ATTACKS, ...SIGNATURE_ATTACKS, ...RESCUE_ATTACKS, ...WIRE_ATTACKS];
 
 /** Attacks on updates, one after another, each on a repository and a station of its own. */
 export async function runAttacksScenario({ dir, log }: ScenarioContext): Promise<AttacksOutcome> {

@@ -70,7 +70,8 @@ async function startCloud({ dir, log }: ScenarioContext): Promise<LabCloud> {
   });
 }
 
-async function freePort(): Promise<number> {
+/** A TCP port that nobody has now. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const address = server.address();

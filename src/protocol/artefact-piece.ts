@@ -52,7 +52,7 @@ export const chunkPath = (job: string): string => `chunk/${job}`;
  */
 const SERVED = [
   /^metadata\/(?:[1-9]\d{0,14}\.(?:root|targets|flows|snapshot)|timestamp)\.json$/,
-  /^(?:releases|models|flows|config)\/[0-9][0-9a-z.-]{0,63}\/(?:x64|arm64|any)\/manifest\.json$/,
+  /^(?:releases|models|flows|config)\/[0-9][0-9a-z.-]{0,63}\/(?:x64|arm64|any)\/manifest\.json(?:\.zst)?$/,
 ];
 const CHUNK = /^chunks\/([0-9a-f]{2})\/([0-9a-f]{64})\.zst$/;
 
