@@ -123,6 +123,12 @@ test('a station that never says what became of a job does not keep it open; what
   } as const;
   const [job] = await jobs.update({ ...order, deadlineMs: 60_000 });
   t.match(job, { now: { state: 'queued' } });
+  for (const station of ['attic', 'door']) jobs.online('home', station);
+  t.equal(said.length, 2, 'said again to the station that comes');
+  t.ok(
+    said.every(({ retained, expiryS }) => retained === true && expiryS === undefined),
+    'kept for as long as it takes',
+  );
   clock.advance(119_000);
   t.equal(store.job(job?.jobId ?? '')?.isOver, false, 'it may be late');
   clock.advance(30_000);

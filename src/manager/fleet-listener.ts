@@ -21,10 +21,11 @@ export function hearFleet(options: {
   link: Pick<MqttLink, 'subscribe'>;
   store: FleetStore;
   refused: Counters<string>;
+  onOnline: (site: string, station: string) => void;
   onJob: (site: string, station: string, jobId: string, body: Uint8Array) => void;
   onAnswer: (site: string, station: string, body: Uint8Array) => void;
 }): void {
-  const { link, store, refused, onJob, onAnswer } = options;
+  const { link, store, refused, onOnline, onJob, onAnswer } = options;
 
   const hear = (
     path: string,
@@ -47,6 +48,7 @@ export function hearFleet(options: {
     if (said === undefined) return;
     const { online: isOnline, release, architecture = null } = said;
     if (!store.presence({ site, station, isOnline, release, architecture })) refused.count('too-many-stations');
+    else if (isOnline) onOnline(site, station);
   });
   hear('reported/+', (site, station, kind, { body }) => {
     const said = parsed('report', parseBody(reportSchema, body));

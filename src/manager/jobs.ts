@@ -40,8 +40,8 @@ export interface JobsOptions {
 }
 
 /**
- * Updates that stations were told to make. An order is kept by the broker until its job is over, and said again whenever the manager has
- * connected: so it reaches a station that is away, and a broker that lost it.
+ * Updates that stations were told to make. An order is kept by the broker until its job is over, and said again whenever the manager or
+ * the station has connected: so it reaches a station that is away, and a broker that lost it.
  */
 export class Jobs {
   readonly #options: JobsOptions;
@@ -140,6 +140,13 @@ export class Jobs {
     for (const job of store.openJobs()) this.#publish(job, store.saidOfJob(job.jobId) ?? '');
   }
 
+  /** A station is there (again): RabbitMQ 3.10 hands what it keeps to no subscription with a wildcard. */
+  online(site: string, station: string): void {
+    const { store } = this.#options;
+    const own = store.openJobs().filter((job) => job.site === site && job.station === station);
+    for (const job of own) this.#publish(job, store.saidOfJob(job.jobId) ?? '');
+  }
+
   close(): void {
     this.#timer.cancel();
   }
@@ -178,8 +185,8 @@ export class Jobs {
         body,
         retained: true,
         qos: 1,
+        // Without an expiry, which the broker would keep to: a station may be away for days.
         priority: 'state',
-        expiryS: 30,
       })
       // Said again when the broker is there.
       .catch((error: unknown) => logger.debug({ jobId, error: errorText(error) }, 'the broker was not told of a job'));

@@ -97,6 +97,7 @@ export class FleetManager {
       link: this.#link,
       store: this.store,
       refused,
+      onOnline: (...station) => this.jobs.online(...station),
       onJob: (...report) => this.jobs.take(...report),
       onAnswer: (...answer) => this.commander.take(...answer),
     });
