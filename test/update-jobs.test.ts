@@ -12,17 +12,13 @@ import { Counters } from '../src/core/counters.js';
 import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
 import { MOST_PIECE_BYTES } from '../src/protocol/artefact-piece.js';
-import { MANAGER_ID, topic } from '../src/protocol/topics.js';
 import type { JobReport, WantedUpdate } from '../src/protocol/update-job.js';
 import { Artefacts, type PieceTransport } from '../src/update/artefacts.js';
 import { JobIntake, type JobProgress } from '../src/update/job-intake.js';
 import { Pace } from '../src/update/pace.js';
 import { type QuietHours, untilQuietHoursMs } from '../src/update/quiet-hours.js';
-import { Cloud } from './support/cloud.js';
 import { Site, until } from './support/site.js';
 
-const up = (station: string, path: string): string => topic('home', station, 'up', path);
-const down = (station: string, path: string): string => topic('home', station, 'down', path);
 const forever = new AbortController().signal;
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
@@ -53,6 +49,7 @@ interface Running {
   readonly told: (progress: JobProgress) => void;
   readonly signal: AbortSignal;
   readonly end: (state?: JobProgress['state'], reason?: string | null) => Promise<void>;
+  readonly fail: (code: string) => void;
 }
 
 async function intake(
@@ -65,13 +62,14 @@ async function intake(
     ...{ path: join(dir, 'jobs.json'), site: 'home', station: 'door', quietHours, clock, logger: silentLogger },
     tell: (report) => reports.push(report),
     run: (order, told, signal) => {
-      const { promise, resolve } = Promise.withResolvers<JobProgress>();
+      const { promise, resolve, reject } = Promise.withResolvers<JobProgress>();
       const end = async (state: JobProgress['state'] = 'succeeded', reason: string | null = null): Promise<void> => {
         const before = reports.length;
         resolve({ seq: 9, state, step: 'confirm', progress: 100, reason });
         await until(() => reports.length > before);
       };
-      runs.push({ order, told, signal, end });
+      const fail = (code: string): void => reject(new AppError(code, 'it did not come'));
+      runs.push({ order, told, signal, end, fail });
       return promise;
     },
   });
@@ -180,6 +178,34 @@ test('what is not for this station, not whole or not new is refused, each by its
   for (let n = 0; n < 6; n++) await ask(job(`many-${n}`));
   t.same(states().slice(-2), ['many-4 queued', 'many-5 rejected']);
   t.match(open.refused.all(), { 'too-many': 1 });
+});
+
+test('a job waits for a broker that is away, to its deadline; what does not pass ends it', async (t) => {
+  const clock = new ManualClock();
+  const { open, ask, runs, states, reports, say } = await intake(t, { clock });
+  await ask(job('one', { deadlineAt: clock.wallMs() + 86_400_000 }));
+  for (let hour = 0; hour < 23; hour++) {
+    const { length } = runs;
+    runs.at(-1)?.fail(hour % 2 === 0 ? 'trust-too-slow' : 'trust-unreachable');
+    await until(() => reports.length > length);
+    clock.advance(3_600_000);
+    await until(() => runs.length > length);
+  }
+  t.match(reports.at(-1), { id: 'one', state: 'queued', reason: 'it did not come' });
+  t.equal(open.current?.jobId, 'one');
+  clock.advance(3_600_000);
+  runs.at(-1)?.fail('trust-unreachable');
+  await until(() => states().includes('one timed_out'));
+  await ask(job('two'));
+  runs.at(-1)?.fail('trust-expired');
+  await until(() => states().includes('two failed'));
+  await ask(job('three'));
+  const told = reports.length;
+  runs.at(-1)?.fail('trust-unreachable');
+  await until(() => reports.length > told);
+  await say('job/three', { ...job('three', { seq: 2 }), do: 'cancel', reason: 'not today' });
+  await until(() => states().includes('three canceled'));
+  t.equal(open.current, null);
 });
 
 test('a job is cancelled before its turn, in the middle, and before it came; and waits for its hour', async (t) => {
@@ -320,75 +346,6 @@ test('ranges of HTTPS come first where a URL answers, and MQTT stands in', async
   t.equal(await late, 'canceled');
 });
 
-test('only the fleet manager says what a fleet manager may', async (t) => {
-  const every = [down('door', '#')];
-  const door = await site.connected('door', every);
-  const manager = await site.connected(MANAGER_ID, [
-    up('+', 'call/+'),
-    up('+', 'job/+'),
-    up('+', 'chunk-req/+'),
-    up('+', 'presence'),
-  ]);
-  const say = (made: Awaited<ReturnType<Site['connected']>>, to: string, retained = false): Promise<string> =>
-    codeOf(made.link.publish({ topic: to, body: to, qos: 1, priority: 'state', retained }));
-  for (const forger of ['switchboard', 'attic', 'door', 'door--media']) {
-    const made = await site.connected(forger, [down('door', '#'), '#'], { clientId: `forger-${forger}` });
-    for (const path of ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart']) {
-      t.equal(await say(made, down('door', path)), 'not-authorised', `${forger} ${path}`);
-      t.equal(await say(made, down('door', path), true), 'not-authorised', `${forger} ${path} retained`);
-    }
-    await made.link.close();
-  }
-  for (const path of ['call/aaaaaaaa', 'presence/attic', 'media/aaaaaaaa'])
-    t.equal(await say(manager, down('door', path)), 'not-authorised', `the manager ${path}`);
-  for (const path of ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart'])
-    t.equal(await say(manager, down('door', path)), 'done', path);
-  await until(() => door.heard.length >= 4);
-  t.same(
-    door.heard.map(({ text }) => text),
-    ['desired/firmware', 'job/job-1', 'chunk/job-1', 'cmd/restart'].map((path) => down('door', path)),
-  );
-  // A subscription that is forbidden is acknowledged all the same: what counts is what is delivered.
-  await say(door, up('door', 'call/aaaaaaaa'));
-  await say(door, up('door', 'job/job-1'));
-  await until(() => manager.heard.length > 0);
-  t.same(
-    manager.heard.map(({ text }) => text),
-    [up('door', 'job/job-1')],
-    'a manager hears no call',
-  );
-  for (const { link } of [door, manager]) await link.close();
-});
-
 test('the site stops', async () => {
   await site.stop();
-});
-
-test('the bridge carries what a manager and the stations of its sites say to each other, and no more', async (t) => {
-  const cloud = await Cloud.start(['home', 'gate']);
-  t.teardown(() => cloud.stop());
-  const manager = await cloud.connected(MANAGER_ID, [
-    ...['presence', 'job/+', 'chunk-req/+', 'reported/+', 'call/+'].map((path) => topic('+', '+', 'up', path)),
-  ]);
-  const say = (to: string, retained = false) => ({ topic: to, body: to, qos: 1, priority: 'state', retained }) as const;
-  // Told while no site is there: the broker keeps it.
-  await manager.link.publish(say(down('door', 'job/job-1'), true));
-  await manager.link.publish(say(topic('gate', 'door', 'down', 'job/job-2'), true));
-  const home = await Site.start({ cloud: cloud.of('home') });
-  t.teardown(() => home.stop());
-  const door = await home.connected('door', [down('door', '#')]);
-  await door.link.publish(say(up('door', 'presence'), true));
-  await door.link.publish(say(up('door', 'call/aaaaaaaa')));
-  await until(() => door.heard.some(({ text }) => text === down('door', 'job/job-1')));
-  await until(() => manager.heard.some(({ text }) => text === up('door', 'presence')));
-  await manager.link.publish(say(down('door', 'chunk/job-1')));
-  await door.link.publish(say(up('door', 'chunk-req/job-1')));
-  await until(() => manager.heard.some(({ text }) => text === up('door', 'chunk-req/job-1')));
-  await until(() => door.heard.some(({ text }) => text === down('door', 'chunk/job-1')));
-  t.same(
-    [...door.heard, ...manager.heard].map(({ text }) => text),
-    [down('door', 'job/job-1'), down('door', 'chunk/job-1'), up('door', 'presence'), up('door', 'chunk-req/job-1')],
-    'nothing of another site, no calls, and nothing twice',
-  );
-  t.equal(await codeOf(manager.link.publish(say(down('door', 'call/aaaaaaaa')))), 'not-authorised');
 });

@@ -6,6 +6,7 @@ import { RateLimit } from '../core/rate-limit.js';
 import { isOver } from '../fleet/update-journal.js';
 import { type JobReport, readWanted, type Wanted, type WantedUpdate } from '../protocol/update-job.js';
 import { DoneJobs } from './done-jobs.js';
+import { pause } from './pace.js';
 import { type QuietHours, untilQuietHoursMs } from './quiet-hours.js';
 
 /** What is told of a job while it goes on, and at its end. */
@@ -22,6 +23,7 @@ export interface JobIntakeOptions {
    * Carries an order out and tells how it goes. A job that is under way already, since before a restart, is gone on with.
    * `signal` is given with the reason of a cancel; whether the job can still be ended is for who carries it out to know.
    * @returns its end
+   * @throws AppError `trust-unreachable`, `trust-too-slow`: it is tried again until the deadline; any other error is its end
    */
   readonly run: (
     order: WantedUpdate,
@@ -39,6 +41,9 @@ const MOST_WAITING = 4;
 /** The clock of the wall may be set while a job waits for its hour. */
 const LOOK_AGAIN_MS = 60_000;
 const MOST_REASON_CHARS = 200;
+/** Metadata that does not come yet: nothing is begun, nothing is wrong with the release. */
+const PASSING = new Set(['trust-unreachable', 'trust-too-slow']);
+const TRY_AGAIN_MS = 60_000;
 
 /**
  * Takes what the fleet manager wants of this station, one job at a time, others behind it:
@@ -216,14 +221,41 @@ export class JobIntake {
       // The end is told when it is remembered.
       if (!isOver(progress.state) && this.#current === current) this.#tell(order, progress);
     };
-    const end = await this.#options.run(order, told, current.cancel.signal).catch((error: unknown) => {
-      const { seq, step, progress } = current.last;
-      return { seq: seq + 1, step, progress, state: 'failed' as const, reason: errorText(error) };
-    });
-    if (this.#isClosed) return;
+    let end: JobProgress | undefined;
+    while (end === undefined && !this.#isClosed)
+      end = await this.#attempt(order, () => current.last, told, current.cancel.signal);
+    if (this.#isClosed || end === undefined) return;
     this.#current = null;
     await this.#over(order, end);
     this.#next();
+  }
+
+  /** @returns undefined where what it failed by may pass: the broker is away, the line is slow; it has been waited for a while */
+  async #attempt(
+    order: WantedUpdate,
+    last: () => JobProgress,
+    told: (progress: JobProgress) => void,
+    signal: AbortSignal,
+  ): Promise<JobProgress | undefined> {
+    const { clock, run } = this.#options;
+    try {
+      return await run(order, told, signal);
+    } catch (error) {
+      const { seq, step, progress } = last();
+      const ended = (state: 'failed' | 'canceled' | 'timed_out', reason: string): JobProgress => ({
+        ...{ seq: seq + 1, step, progress, state, reason },
+      });
+      if (!(error instanceof AppError) || !PASSING.has(error.code)) return ended('failed', errorText(error));
+      const leftMs = (order.deadlineMs ?? Infinity) - clock.wallMs();
+      if (leftMs <= 0) return ended('timed_out', `its time is over: ${error.message}`);
+      told({ ...last(), seq: seq + 1, reason: error.message.slice(0, MOST_REASON_CHARS) });
+      try {
+        await pause(clock, Math.min(TRY_AGAIN_MS, leftMs), signal);
+      } catch {
+        return ended('canceled', errorText(signal.reason));
+      }
+      return undefined;
+    }
   }
 
   /** Remembers the end, then tells it. */
