@@ -4,7 +4,8 @@
 #   start.sh PROGRAM [ARGUMENT...]   station, media, flows, ...: dist/src/bin/PROGRAM.js
 #   start.sh check                   says "whole" where there is a Node.js to run them
 set -u
-here=$(dirname "$(dirname "$(readlink -f "$0")")")
+here=$(readlink -f "$0")
+here=${here%/device/start.sh}
 node=$here/.toolchain/bin/node
 [ -x "$node" ] || { echo "start: $node is missing" >&2; exit 69; }
 [ "$1" != check ] || { echo whole; exit 0; }

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
@@ -13,7 +13,7 @@ import { folderSource, repositoryOf } from '../src/update/folder-source.js';
 import { Updater } from '../src/update/updater.js';
 
 function folder(t: Test): string {
-  const dir = mkdtempSync(join(tmpdir(), 'entryphone-update-'));
+  const dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'entryphone-update-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   return dir;
 }
@@ -36,7 +36,7 @@ test('a good release is installed, started by the launcher, proves itself and st
   t.same({ state, reason }, { state: 'succeeded', reason: null });
   t.same(machine.steps, LONG_WAY);
   t.same(await machine.runs(), { version: '1.1.0', floor: '1.1.0' });
-  machine.start();
+  await machine.start();
   t.same(machine.starts.at(-1), { slot: 'b', isWhole: true }, 'and it is started the next time, too');
 });
 

@@ -250,6 +250,7 @@ function withAbsolutePaths(config: Config, file: string): Config {
       ...config.update,
       ...(config.update.slots === undefined ? {} : { slots: absolute(config.update.slots) }),
       ...(config.update.root === undefined ? {} : { root: absolute(config.update.root) }),
+      ...(config.update.ca === undefined ? {} : { ca: absolute(config.update.ca) }),
     },
     state: absolute(config.state),
     run: absolute(config.run),

@@ -20,6 +20,8 @@ const mixerSetting = z
     'must be what amixer sset takes: 80%, -6dB, on, off, mute, unmute, cap or nocap, with spaces between',
   );
 
+const timeOfDay = z.string().regex(/^(?:[01]\d|2[0-3]):[0-5]\d$/, 'must be a time of the day, HH:MM');
+
 export const buttonAction = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('call'), target: z.string().min(1).max(80) }),
   z.strictObject({ do: z.literal('answer-or-hang-up') }),
@@ -244,6 +246,21 @@ export const configSchema = z.strictObject({
         .min(1)
         .optional()
         .describe('the first root metadata of who signs its releases; trust begins with it'),
+      ca: z
+        .string()
+        .min(1)
+        .optional()
+        .describe("PEM of the authority of the web server that has releases; the system's where it is left out"),
+      maxRateBps: z
+        .int()
+        .min(64_000)
+        .max(1_000_000_000)
+        .default(4_000_000)
+        .describe('bits a second that releases may take of the line; nothing in a call'),
+      quietHours: z
+        .strictObject({ from: timeOfDay, to: timeOfDay })
+        .optional()
+        .describe('when jobs that are not urgent may begin, by the clock of this machine; at any hour without'),
       needsSelfTest: z
         .boolean()
         .default(true)
@@ -266,11 +283,7 @@ export const configSchema = z.strictObject({
         .default(-50)
         .describe('what the microphone hears of it, against what was played; less is too quiet'),
       echo: z.string().min(1).max(80).default('echo').describe('whom the test call is placed to: siteHost.echo.number'),
-      dailyAt: z
-        .string()
-        .regex(/^(?:[01]\d|2[0-3]):[0-5]\d$/, 'must be a time of the day, HH:MM')
-        .optional()
-        .describe("once a day, by the machine's own clock; not in a call"),
+      dailyAt: timeOfDay.optional().describe("once a day, by the machine's own clock; not in a call"),
       everyHours: z.int().min(1).max(168).optional().describe('or each so many hours'),
     })
     .refine(({ dailyAt, everyHours }) => dailyAt === undefined || everyHours === undefined, {

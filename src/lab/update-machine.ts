@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { buildRelease } from '../adapters/releases/release-builder.js';
 import { ReleaseRepository } from '../adapters/releases/release-repository.js';
 import type { TreeFile } from '../adapters/releases/release-tree.js';
@@ -45,6 +46,7 @@ export interface LabReleases {
   readonly next: LabRelease;
 }
 
+const run = promisify(execFile);
 const launcher = join(packageRoot, 'device/launcher.sh');
 const startFile = join(packageRoot, 'device/start.sh');
 const CHUNK_SIZES = { leastBytes: 2_048, normalBytes: 4_096, mostBytes: 16_384 };
@@ -99,13 +101,13 @@ export class UpdateMachine {
   readonly #releases: LabReleases;
   readonly #behaviour: Behaviour;
   readonly #dir: string;
+  #callsBefore = 0;
   #cutAt = Number.POSITIVE_INFINITY;
   running: SlotName | null = 'a';
   /** What the launcher said, at each start. */
   readonly starts: { readonly slot: SlotName | null; readonly isWhole: boolean }[] = [];
   /** Steps that were begun. */
   readonly steps: string[] = [];
-  job: UpdateRun | undefined;
 
   /** @param dir real folder for the launcher's copies */
   constructor(options: { releases: LabReleases; behaviour: Behaviour; disk: PowerCutDisk; dir: string }) {
@@ -119,6 +121,11 @@ export class UpdateMachine {
   cutAfterCalls(count: number): void {
     this.#cutAt = count;
     this.disk.cutAt = count;
+  }
+
+  /** Changing calls of the file system so far, through every restart. */
+  get calls(): number {
+    return this.#callsBefore + this.disk.calls;
   }
 
   /** What runs, and below what nothing is taken. */
@@ -136,19 +143,20 @@ export class UpdateMachine {
     for (let lives = 0; lives < 12; lives++) {
       const journal = await this.#live(onStep);
       if (journal !== null) return journal;
-      this.start();
+      await this.start();
     }
     throw new AppError('update-stuck', 'the update comes to no end');
   }
 
   /** The processes are started, as after power-on: by the real launcher, until they stay. */
-  start(): void {
+  async start(): Promise<void> {
     for (let times = 0; times < 8; times++) {
       const root = mkdtempSync(join(this.#dir, 'slots-'));
       try {
         toFolder(this.disk, root);
-        const { stdout } = spawnSync('sh', [launcher, root, 'start', 'station'], { encoding: 'utf8' });
-        const calls = this.disk.calls;
+        const stdout = await launched(root);
+        const { calls } = this.disk;
+        this.#callsBefore += calls;
         this.disk = new PowerCutDisk(fromFolder(root));
         this.#cutAt -= calls;
         this.disk.cutAt = this.#cutAt;
@@ -191,7 +199,7 @@ export class UpdateMachine {
     const chunks = new ChunkStore(disk, manifest === null ? null : { slot: current, manifest });
     let at = '';
     const ended = Promise.withResolvers<null>();
-    const run = new UpdateRun({
+    const update = new UpdateRun({
       ...{
         job: kept,
         jobs,
@@ -208,11 +216,10 @@ export class UpdateMachine {
         if (step === at || step === '') return;
         at = step;
         this.steps.push(step);
-        onStep(run, step);
+        onStep(update, step);
       },
     });
-    this.job = run;
-    return Promise.race([run.run(), ended.promise]);
+    return Promise.race([update.run(), ended.promise]);
   }
 
   #station(end: () => void): UpdateStation {
@@ -253,6 +260,16 @@ export class UpdateMachine {
   }
 }
 
+/** What the program said that the launcher started; nothing where it found none to start. */
+async function launched(root: string): Promise<string> {
+  try {
+    return (await run('sh', [launcher, root, 'start', 'station'])).stdout;
+  } catch (error) {
+    if (typeof (error as { code?: unknown }).code === 'number') return '';
+    throw error;
+  }
+}
+
 function chunkPath({ id }: Chunk): string {
   return `chunks/${id.slice(0, 2)}/${id}.zst`;
 }
@@ -279,12 +296,13 @@ function toFolder(disk: PowerCutDisk, root: string): void {
   }
 }
 
-function fromFolder(root: string): [string, DiskEntry][] {
-  return readdirSync(root, { recursive: true, withFileTypes: true }).map((found): [string, DiskEntry] => {
-    const at = join(found.parentPath, found.name);
-    const path = at.slice(root.length + 1);
-    if (found.isDirectory()) return [path, { is: 'folder' }];
-    if (found.isSymbolicLink()) return [path, { is: 'link', target: readlinkSync(at) }];
-    return [path, { is: 'file', mode: statSync(at).mode & 0o777, bytes: readFileSync(at) }];
+/** Links as they are: what is behind one stands there once. */
+function fromFolder(root: string, below = ''): [string, DiskEntry][] {
+  return readdirSync(join(root, below), { withFileTypes: true }).flatMap((found): [string, DiskEntry][] => {
+    const path = below === '' ? found.name : `${below}/${found.name}`;
+    const at = join(root, path);
+    if (found.isDirectory()) return [[path, { is: 'folder' }], ...fromFolder(root, path)];
+    if (found.isSymbolicLink()) return [[path, { is: 'link', target: readlinkSync(at) }]];
+    return [[path, { is: 'file', mode: statSync(at).mode & 0o777, bytes: readFileSync(at) }]];
   });
 }

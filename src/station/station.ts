@@ -14,7 +14,6 @@ import type { SessionFigures } from '../protocol/engine-api.js';
 import type { QualityReport } from '../protocol/flows-api.js';
 import { INFERENCE_SOCKET } from '../protocol/inference-api.js';
 import type { CallDtmf, CallView } from '../protocol/station-api.js';
-import { viewOfJob } from '../protocol/update.js';
 import { Alerts } from './alerts.js';
 import { CallControl } from './call-control.js';
 import { CallDigits } from './call-digits.js';
@@ -28,6 +27,7 @@ import { EngineClient } from './engine-client.js';
 import { Flows } from './flows.js';
 import { Hearing } from './hearing.js';
 import { type LocalApi, serveLocalApi } from './local-api.js';
+import { type OpenUpdates, openUpdates } from './open-updates.js';
 import { OutboxSender } from './outbox-sender.js';
 import { PeerWatch } from './peer-watch.js';
 import { type OpenPins, openBoardPins, type Pins } from './pins.js';
@@ -43,7 +43,6 @@ import { stationHealth } from './station-health.js';
 import { serveStationMetrics } from './station-metrics.js';
 import { stationStatus } from './station-status.js';
 import { StationTaps } from './station-taps.js';
-import { StationUpdates } from './station-updates.js';
 
 export interface StationOptions {
   readonly config: Config;
@@ -92,7 +91,7 @@ export class Station {
   #flows: Flows | undefined;
   #api: LocalApi | undefined;
   #metrics: { close(): Promise<void> } | undefined;
-  #updates: StationUpdates | undefined;
+  #updates: OpenUpdates | undefined;
   #watchdog: Timer | undefined;
   #closing: Promise<void> | undefined;
   #doorBy = 'local';
@@ -247,6 +246,7 @@ export class Station {
       },
       onPresence: (peer, online) => this.#calls.current?.peer === peer && this.#watch.peerOnline(online),
       onCommand: (verb, message) => this.#commands.take(verb, message),
+      onManaged: (path, message) => this.#updates?.fleet.take(path, message) ?? false,
     });
     announce({ identity, config, link: this.#link, ...common });
     this.#link.onState(({ connected }) => this.#watch.linkConnected(connected));
@@ -313,14 +313,26 @@ export class Station {
         refused: this.#refused,
         commands: this.#commands,
       });
-    this.#updates = await this.#openUpdates();
+    this.#updates = await openUpdates({
+      config,
+      link: this.#link,
+      engine: this.#engine,
+      flows: () => this.#flows,
+      isInCall: () => this.#calls.current !== undefined,
+      isDoorOpen: () => this.#pins.relay?.open === true,
+      selfTest: this.#selfTest,
+      notify,
+      told: (view) => this.#api?.notify('update.changed', view),
+      clock,
+      logger,
+    });
     this.#api = await serveLocalApi({
       path: join(config.run, 'station.sock'),
       calls: this.#calls,
       digits: this.#digits,
       door: this.#door,
       selfTest: this.#selfTest,
-      updates: this.#updates,
+      updates: this.#updates?.own,
       status,
       logger,
       refused: this.#refused,
@@ -331,7 +343,7 @@ export class Station {
       this.#watchdog = clock.after(WATCHDOG_MS, turn);
     };
     turn();
-    void this.#updates?.resume().catch((error: unknown) => logger.error({ error: errorText(error) }, 'updates'));
+    void this.#updates?.own.resume().catch((error: unknown) => logger.error({ error: errorText(error) }, 'updates'));
     // Only then is there word from the peer: what it says of a call that goes on must not come before that is known.
     void resumeLeftBehind({
       journal: this.#journal,
@@ -359,28 +371,6 @@ export class Station {
     await Promise.all([this.#events.close(), this.#api?.close(), this.#metrics?.close(), this.#siteHost?.close()]);
     this.#outbox.close();
     this.#watchdog?.cancel();
-  }
-
-  #openUpdates(): Promise<StationUpdates | undefined> {
-    const { config, clock, logger, notify } = this.#options;
-    return StationUpdates.open({
-      config,
-      firmware: installedVersion(),
-      noise: () => {
-        if (this.#calls.current !== undefined) return 'a call lives';
-        return this.#pins.relay?.open === true ? 'the door is open' : null;
-      },
-      isReady: async () => {
-        const flows = this.#flows?.status.state ?? 'running';
-        return (await this.#engine.status()) !== null && (flows === 'running' || flows === 'idle');
-      },
-      isOnBroker: () => this.#link.state.connected,
-      selfTest: () => this.#selfTest.run('update'),
-      notify,
-      told: (journal) => this.#api?.notify('update.changed', viewOfJob(journal)),
-      clock,
-      logger,
-    });
   }
 
   #callChanged(call: Call, view: CallView, figures: Promise<SessionFigures | null>): void {

@@ -132,12 +132,17 @@ export class TufTrust {
    * @throws AppError of a `TrustRefusal`
    */
   async manifest(path: string): Promise<Manifest> {
+    return (await this.signedManifest(path)).manifest;
+  }
+
+  /** The same, with the bytes that were signed. @throws AppError of a `TrustRefusal` */
+  async signedManifest(path: string): Promise<{ manifest: Manifest; bytes: Uint8Array }> {
     const bytes = await this.fetchTarget(await this.target(path));
     return this.#alone(async () => {
       const found = readManifest(bytes);
       if (!found.ok) throw refused('trust-malformed', `${path} is no manifest: ${found.why}`);
       checkPlace(path, found.value);
-      return found.value;
+      return { manifest: found.value, bytes };
     });
   }
 

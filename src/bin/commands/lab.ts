@@ -17,6 +17,7 @@ import type { Line } from '../../lab/impaired-network.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
 import { inOwnNetwork, networkToolsEnv } from '../../lab/own-network.js';
 import { runPathScenario } from '../../lab/path-scenario.js';
+import { runPowercutScenario } from '../../lab/powercut-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
 import { runSelfTestScenario } from '../../lab/selftest-scenario.js';
 import { runUnplugScenario } from '../../lab/unplug-scenario.js';
@@ -144,6 +145,14 @@ export function addLabCommands(program: Command): void {
     .option('--json', JSON_OPTION)
     .addHelpText('after', ATTACKS_KEYS)
     .action((options: { json?: boolean }) => runScenario(options, runAttacksScenario));
+  lab
+    .command('powercut')
+    .description(
+      'the power goes before, in and after each step of an update: a good release is started, and says what happened',
+    )
+    .option('--json', JSON_OPTION)
+    .addHelpText('after', POWERCUT_KEYS)
+    .action((options: { json?: boolean }) => runScenario(options, runPowercutScenario));
 }
 
 interface CallOptions {
@@ -233,6 +242,14 @@ const ATTACKS_KEYS = `
 attacks has each by its name, with
   refused  whether it was, by the check that is there for it
   reason   why, in words`;
+
+const POWERCUT_KEYS = `
+cases      disks that a cut left, each another one, started by the real launcher and gone on from to the end of the job
+bricked    of them: no whole release was started, or floor, outcome or report were not the right ones: must be 0
+steps      how many of the cases were cut in each step
+releases   the same by how the new release behaves: good, mute (it proves nothing), crashing
+calls      of the file system, each of which was in its turn the first that was not carried out
+mechanism  what is lost by a cut, and how`;
 
 const DOOR_KEYS = `
 killed and hung each have

@@ -1,0 +1,69 @@
+import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import type { Notifier } from '../adapters/supervisor/notify.js';
+import type { Config } from '../config/schema.js';
+import type { Clock } from '../core/clock.js';
+import type { Logger } from '../core/logger.js';
+import { installedVersion } from '../core/package-root.js';
+import { type UpdateView, viewOfJob } from '../protocol/update.js';
+import type { EngineClient } from './engine-client.js';
+import { FleetUpdates } from './fleet-updates.js';
+import type { Flows } from './flows.js';
+import type { SelfTest } from './self-test.js';
+import { StationUpdates } from './station-updates.js';
+
+/** The station's own updates, and what the fleet manager says of them. */
+export interface OpenUpdates {
+  readonly own: StationUpdates;
+  readonly fleet: FleetUpdates;
+  close(): void;
+}
+
+/**
+ * Joins a station's updates to the rest of it.
+ * @returns undefined where it does not run from slots
+ * @throws AppError `folder-unusable`, `trust-root-invalid`
+ */
+export async function openUpdates(parts: {
+  readonly config: Config;
+  readonly link: MqttLink;
+  readonly engine: EngineClient;
+  readonly flows: () => Flows | undefined;
+  readonly isInCall: () => boolean;
+  readonly isDoorOpen: () => boolean;
+  readonly selfTest: SelfTest;
+  readonly notify: Pick<Notifier, 'restart'>;
+  readonly told: (view: UpdateView) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}): Promise<OpenUpdates | undefined> {
+  const { config, link, engine, flows, isInCall, isDoorOpen, selfTest, notify, told, clock, logger } = parts;
+  if (config.update.slots === undefined) return undefined;
+  const fleet = await FleetUpdates.open({ config, link, isInCall, clock, logger });
+  const own = await StationUpdates.open({
+    ...{ config, notify, clock, logger },
+    firmware: installedVersion(),
+    noise: () => (isInCall() ? 'a call lives' : isDoorOpen() ? 'the door is open' : null),
+    isReady: async () => {
+      const state = flows()?.status.state ?? 'running';
+      return (await engine.status()) !== null && (state === 'running' || state === 'idle');
+    },
+    isOnBroker: () => link.state.connected,
+    selfTest: () => selfTest.run('update'),
+    fleetSource: (origin) => fleet.fetcher(origin),
+    repository: fleet.repository,
+    told: (journal) => {
+      told(viewOfJob(journal));
+      fleet.changed(journal);
+    },
+  });
+  if (own === undefined) return undefined;
+  await fleet.serve(own);
+  return {
+    own,
+    fleet,
+    close: () => {
+      own.close();
+      fleet.close();
+    },
+  };
+}
