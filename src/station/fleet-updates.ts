@@ -8,13 +8,13 @@ import type { MetadataSource } from '../adapters/tuf/metadata-source.js';
 import type { Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
-import { AppError } from '../core/errors.js';
+import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { chunkFile } from '../fleet/manifest.js';
 import { isOver, stepTold, type UpdateJournal } from '../fleet/update-journal.js';
 import { MOST_MANIFEST_BYTES } from '../protocol/release-manifest.js';
 import { topic } from '../protocol/topics.js';
-import { type JobReport, jobPath, type WantedUpdate } from '../protocol/update-job.js';
+import { type JobReport, jobPath, type Reported, reportedPath, type WantedUpdate } from '../protocol/update-job.js';
 import { Artefacts, type PieceTransport } from '../update/artefacts.js';
 import { JobIntake, type JobProgress } from '../update/job-intake.js';
 import { metadataByArtefacts } from '../update/metadata-by-artefacts.js';
@@ -36,6 +36,7 @@ export interface FleetUpdatesOptions {
 const decompress = promisify(zstdDecompress);
 /** Of a job's origin; what follows is the URL of the repository, or nothing. */
 const ORIGIN = 'fleet:';
+const MOST_ARTEFACTS = 8;
 /** Told of the job again and again, or of its progress, this is enough. */
 const REPORT_EXPIRY_S = 86_400;
 
@@ -54,11 +55,16 @@ export class FleetUpdates {
   readonly #pieces: MqttPieces;
   readonly #partials: PartialFiles;
   readonly #pace: Pace;
+  /** Metadata are small, and a job that can't be judged can't be told of: they don't wait for the end of a call. */
+  readonly #metadataPace: Pace;
+  /** Each remembers which of its ways is not open. */
+  readonly #artefacts = new Map<string, Artefacts>();
   readonly #clients = new Map<string, RangeClient>();
   #updates: StationUpdates | undefined;
   #intake: JobIntake | undefined;
   /** Where metadata come from: what the last order said. */
   #origin = ORIGIN;
+  #reports = 0;
   readonly #watching = new Set<(journal: UpdateJournal) => void>();
 
   /** @throws AppError `folder-unusable` */
@@ -72,13 +78,15 @@ export class FleetUpdates {
     this.#options = options;
     this.#partials = partials;
     this.#pieces = new MqttPieces({ link, site, station, clock, refused: this.refused });
-    this.#pace = new Pace({ rateBps: config.update.maxRateBps, isHeld: isInCall, clock });
+    const { maxRateBps: rateBps } = config.update;
+    this.#pace = new Pace({ rateBps, isHeld: isInCall, clock });
+    this.#metadataPace = new Pace({ rateBps, isHeld: () => false, clock });
   }
 
   /** For `TufTrust`. */
   readonly repository: MetadataSource = {
     read: async (name, signal) => {
-      const source = metadataByArtefacts(this.#artefacts(this.#origin, 'trust'), MOST_MANIFEST_BYTES);
+      const source = metadataByArtefacts(this.#artefactsOf(this.#origin, 'trust'), MOST_MANIFEST_BYTES);
       if (!name.endsWith('/manifest.json')) return source.read(name, signal);
       // A quarter of the bytes. What it unpacks to is checked as if it had come so.
       const small = await source.read(`${name}.zst`, signal);
@@ -89,7 +97,7 @@ export class FleetUpdates {
   /** Brings the chunks of a job from the fleet. @returns undefined for another origin */
   fetcher(origin: string): FetchChunk | undefined {
     if (!origin.startsWith(ORIGIN)) return undefined;
-    const artefacts = this.#artefacts(origin, 'chunks');
+    const artefacts = this.#artefactsOf(origin, 'chunks');
     return (chunk, signal) => artefacts.fetch(chunkFile(chunk.id), { mostBytes: chunk.storedBytes, signal });
   }
 
@@ -98,6 +106,7 @@ export class FleetUpdates {
     const { config, clock, logger } = this.#options;
     const { id: station, site } = config.station;
     this.#updates = updates;
+    this.#report(null);
     this.#intake = await JobIntake.open({
       path: join(config.state, 'jobs-done.json'),
       ...{ site, station, clock, logger },
@@ -165,11 +174,19 @@ export class FleetUpdates {
     }
   }
 
-  #artefacts(origin: string, job: string): Artefacts {
+  #artefactsOf(origin: string, job: 'trust' | 'chunks'): Artefacts {
+    const known = this.#artefacts.get(`${job} ${origin}`);
+    if (known !== undefined) return known;
     const { clock } = this.#options;
     const https = this.#client(origin.slice(ORIGIN.length));
     const transports: PieceTransport[] = https === undefined ? [this.#pieces] : [https, this.#pieces];
-    return new Artefacts({ transports, job, pace: this.#pace, partials: this.#partials, clock, refused: this.refused });
+    const pace = job === 'trust' ? this.#metadataPace : this.#pace;
+    const { refused } = this;
+    const artefacts = new Artefacts({ transports, job, pace, partials: this.#partials, clock, refused });
+    // Of the repositories that were named, the last few.
+    if (this.#artefacts.size >= MOST_ARTEFACTS) this.#artefacts.clear();
+    this.#artefacts.set(`${job} ${origin}`, artefacts);
+    return artefacts;
   }
 
   #client(baseUrl: string): RangeClient | undefined {
@@ -183,7 +200,32 @@ export class FleetUpdates {
     return client;
   }
 
+  /** What runs, kept by the broker. @param error why it is not what was asked for */
+  #report(error: string | null): void {
+    const { link, config, clock, logger } = this.#options;
+    const { id: station, site } = config.station;
+    const publish = async (): Promise<void> => {
+      const { version, hash } = (await this.#updates?.running()) ?? { version: null, hash: null };
+      const at = clock.wallMs();
+      const id = `${station}-${at}`;
+      const reported = {
+        v: 1,
+        id,
+        seq: this.#reports++,
+        rev: null,
+        version,
+        hash,
+        appliedAt: at,
+        error,
+      } satisfies Reported;
+      const to = topic(site, station, 'up', reportedPath('firmware'));
+      await link.publish({ topic: to, body: JSON.stringify(reported), retained: true, qos: 1, priority: 'state' });
+    };
+    publish().catch((fault: unknown) => logger.warn({ error: errorText(fault) }, 'what runs was not reported'));
+  }
+
   #tell(report: JobReport): void {
+    if (isOver(report.state)) this.#report(report.state === 'succeeded' ? null : (report.reason ?? report.state));
     const { link, config, logger } = this.#options;
     const { id: station, site } = config.station;
     link

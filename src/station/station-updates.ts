@@ -92,6 +92,13 @@ export class StationUpdates {
     return this.#updater.cancel(jobId, reason);
   }
 
+  /** The release that runs; null where the slot can't be read. */
+  async running(): Promise<{ readonly version: string; readonly hash: string } | null> {
+    const { current, manifests } = await this.#updater.slots();
+    const manifest = manifests[current];
+    return manifest === null ? null : { version: manifest.version, hash: manifest.hash };
+  }
+
   async status(): Promise<UpdateStatus> {
     const { state, current } = await this.#updater.slots();
     const viewOf = (content: SlotContent) => ({
