@@ -164,6 +164,9 @@ function refused(fault: JobFault): Transition {
   return { ok: false, fault };
 }
 
+/** Ends with a whole word. */
 function shortened(reason: string): string {
-  return reason.slice(0, MOST_REASON_CHARS);
+  if (reason.length <= MOST_REASON_CHARS) return reason;
+  const cut = reason.slice(0, MOST_REASON_CHARS - 1);
+  return `${/\s/.test(cut) ? cut.replace(/\s+\S*$/, '') : cut}…`;
 }

@@ -8,7 +8,7 @@ import type { Logger } from '../core/logger.js';
 import type { ReleaseKind } from '../fleet/manifest.js';
 import { isOver } from '../fleet/update-journal.js';
 import { parseBody } from '../protocol/call-message.js';
-import type { JobView, StationView } from '../protocol/manager-api.js';
+import type { JobChange, JobView, StationView } from '../protocol/manager-api.js';
 import { topic } from '../protocol/topics.js';
 import { jobPath, jobReportSchema, type UpdateJob } from '../protocol/update-job.js';
 import { findRelease } from './release-shelf.js';
@@ -45,6 +45,8 @@ export interface JobsOptions {
  */
 export class Jobs {
   readonly #options: JobsOptions;
+  /** How far the step is that a job is in: not worth a write to the disk each. */
+  readonly #progress = new Map<string, JobChange>();
   #timer: Timer;
 
   constructor(options: JobsOptions) {
@@ -119,19 +121,41 @@ export class Jobs {
       return;
     }
     const { seq, state, step, progress, reason, at } = read.value;
-    const before = store.job(jobId);
-    const job = store.jobTold(site, station, jobId, { seq, state, step, progressPct: progress, reason, atMs: at });
-    if (job === undefined) {
+    const before = this.job(jobId);
+    const isTheirs = before?.site === site && before.station === station;
+    if (before === undefined || !isTheirs || seq <= before.now.seq) {
       refused.count('stale-job-report');
       return;
     }
-    if (isOver(state) && before?.isOver !== true) {
+    const told: JobChange = { seq, state, step, progressPct: progress, reason, atMs: at };
+    const { now } = before;
+    if (now.seq >= 0 && now.state === state && now.step === step && now.reason === reason) {
+      this.#progress.set(jobId, told);
+      this.#options.onChange({ ...before, now: told });
+      return;
+    }
+    this.#progress.delete(jobId);
+    const job = store.jobTold(site, station, jobId, told);
+    if (job === undefined) return;
+    if (isOver(state) && !before.isOver) {
       const target = `${station}@${site}`;
       logger.info({ jobId, target, state, reason }, 'a job is over');
       store.audit({ by: job.by, what: 'update', target, outcome: state, detail: `${jobId} ${reason ?? ''}`.trim() });
     }
     if (isOver(state)) this.#publish(job, '');
     this.#options.onChange(job);
+  }
+
+  /** As it is now. */
+  job(jobId: string): JobView | undefined {
+    const job = this.#options.store.job(jobId);
+    return job === undefined ? undefined : this.withProgress(job);
+  }
+
+  /** What the store has of a job, and how its step goes on since. */
+  withProgress(job: JobView): JobView {
+    const progress = this.#progress.get(job.jobId);
+    return progress === undefined || progress.seq <= job.now.seq ? job : { ...job, now: progress };
   }
 
   /** The broker is there (again). */
@@ -166,6 +190,7 @@ export class Jobs {
       if (job.deadlineAtMs === null || nowMs < job.deadlineAtMs + GRACE_MS) continue;
       const { site, station, jobId } = job;
       const reason = 'the station did not say by the deadline what became of it';
+      this.#progress.delete(jobId);
       const over = store.jobSilent(jobId, reason);
       refused.count('silent-job');
       if (over === undefined) continue;

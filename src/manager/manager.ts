@@ -11,6 +11,7 @@ import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { CommandOrder } from '../protocol/command.js';
 import {
+  type JobView,
   MANAGER_SOCKET,
   managerNotifications,
   managerRequests,
@@ -128,6 +129,8 @@ export class FleetManager {
 
   async #serve(): Promise<void> {
     const { store, jobs, refused } = this;
+    const jobsAsked = (jobIds: readonly string[] | undefined): JobView[] =>
+      jobIds === undefined ? store.jobs(MOST_JOBS_TOLD) : jobIds.flatMap((jobId) => store.job(jobId) ?? []);
     this.#api = await serveRpc({
       path: join(this.#config.run, MANAGER_SOCKET),
       requests: managerRequests,
@@ -142,7 +145,7 @@ export class FleetManager {
           const name = `${station.station}@${station.site}`;
           return {
             station,
-            jobs: store.jobsOf(station.site, station.station, MOST_JOBS_TOLD),
+            jobs: store.jobsOf(station.site, station.station, MOST_JOBS_TOLD).map((job) => jobs.withProgress(job)),
             audit: store.audits(MOST_AUDIT_TOLD, name),
           };
         },
@@ -151,7 +154,7 @@ export class FleetManager {
         }),
         'fleet.cancel': ({ jobId, by }) => jobs.cancel(jobId, by),
         'fleet.jobs': ({ jobIds }) => ({
-          jobs: jobIds === undefined ? store.jobs(MOST_JOBS_TOLD) : jobIds.flatMap((jobId) => store.job(jobId) ?? []),
+          jobs: jobsAsked(jobIds).map((job) => jobs.withProgress(job)),
         }),
         'fleet.run': ({ station, order, by }) => this.#run(this.#stationAt(station), order, by),
         'fleet.audit': ({ most }) => ({ audit: store.audits(most) }),

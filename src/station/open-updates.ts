@@ -2,6 +2,7 @@ import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import type { Notifier } from '../adapters/supervisor/notify.js';
 import type { Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
+import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { installedVersion } from '../core/package-root.js';
 import { type UpdateView, viewOfJob } from '../protocol/update.js';
@@ -57,6 +58,8 @@ export async function openUpdates(parts: {
     },
   });
   if (own === undefined) return undefined;
+  // First what was begun before this process was: a job that the broker says again is known by then.
+  await own.resume().catch((error: unknown) => logger.error({ error: errorText(error) }, 'updates'));
   await fleet.serve(own);
   return {
     own,

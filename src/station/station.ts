@@ -6,7 +6,6 @@ import type { Call } from '../call/call.js';
 import type { Board, Config } from '../config/schema.js';
 import { type Clock, settledWithin, type Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
-import { errorText } from '../core/errors.js';
 import { LogTap } from '../core/log-tap.js';
 import type { Logger } from '../core/logger.js';
 import { installedVersion } from '../core/package-root.js';
@@ -343,7 +342,6 @@ export class Station {
       this.#watchdog = clock.after(WATCHDOG_MS, turn);
     };
     turn();
-    void this.#updates?.own.resume().catch((error: unknown) => logger.error({ error: errorText(error) }, 'updates'));
     // Only then is there word from the peer: what it says of a call that goes on must not come before that is known.
     void resumeLeftBehind({
       journal: this.#journal,

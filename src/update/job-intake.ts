@@ -216,10 +216,18 @@ export class JobIntake {
   async #run(order: WantedUpdate): Promise<void> {
     const current = { order, last: QUEUED as JobProgress, cancel: new AbortController() };
     this.#current = current;
+    let toldMs = Number.NEGATIVE_INFINITY;
     const told = (progress: JobProgress): void => {
+      const { state, step, reason } = current.last;
       current.last = progress;
       // The end is told when it is remembered.
-      if (!isOver(progress.state) && this.#current === current) this.#tell(order, progress);
+      if (isOver(progress.state) || this.#current !== current) return;
+      // A step may go on by thousands of files, each a message to the manager.
+      const nowMs = this.#options.clock.nowMs();
+      const isOnward = progress.state === state && progress.step === step && progress.reason === reason;
+      if (isOnward && nowMs - toldMs < PROGRESS_EVERY_MS) return;
+      toldMs = nowMs;
+      this.#tell(order, progress);
     };
     let end: JobProgress | undefined;
     while (end === undefined && !this.#isClosed)
@@ -293,6 +301,9 @@ export class JobIntake {
     this.#options.logger.warn({ fault, about: about.slice(0, 200) }, 'a job was not taken');
   }
 }
+
+/** How often it is told that a step goes on. */
+const PROGRESS_EVERY_MS = 1_000;
 
 const QUEUED: JobProgress = { seq: 0, state: 'queued', step: null, progress: 0, reason: null };
 /** Of a job that was never begun. */
