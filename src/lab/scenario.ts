@@ -7,7 +7,7 @@ import { AppError, errorText } from '../core/errors.js';
 import { silentLogger } from '../core/logger.js';
 import { LabCloud } from './cloud.js';
 import { Site } from './site.js';
-import type { FlowsPlan } from './site-config.js';
+import type { FlowsPlan, SitePlan } from './site-config.js';
 import { buttonLine } from './site-control.js';
 import { StationWatch } from './station-watch.js';
 
@@ -37,9 +37,11 @@ export async function startScenarioSite(
     readonly hearing?: boolean;
     /** A self-test may pulse the relay. */
     readonly testsRelay?: boolean;
+    /** Stations that run from slots. */
+    readonly slots?: SitePlan['slots'];
   } = {},
 ): Promise<Site> {
-  const { flows = false, via = 'direct', hearing = false, testsRelay = false } = options;
+  const { flows = false, via = 'direct', hearing = false, testsRelay = false, slots = {} } = options;
   const cloud = via === 'gateway' ? await startCloud(context) : undefined;
   return Site.start({
     cloud,
@@ -50,6 +52,7 @@ export async function startScenarioSite(
     ...(flows === false ? {} : { flows: await flowsPlan(typeof flows === 'string' ? flows : 'door-station') }),
     hearing,
     testsRelay,
+    slots,
     logger: silentLogger,
     mediaPath: via === 'mqtt' ? 'mqtt' : 'auto',
     onProgress: (text) => context.log(`starting: ${text}`),

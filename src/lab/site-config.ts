@@ -33,6 +33,16 @@ export interface SitePlan {
   readonly hearing: boolean;
   /** Null: one site, which the indoor station hosts. */
   readonly cloud: CloudPlan | null;
+  /** Stations that run from slots, and take updates of a fleet manager. */
+  readonly slots: Readonly<Partial<Record<StationId, SlotsPlan>>>;
+}
+
+export interface SlotsPlan {
+  /** The folder of the slots, with a release in it that runs. */
+  readonly dir: string;
+  /** File: the first root of who signs releases. */
+  readonly root: string;
+  readonly maxRateBps: number;
 }
 
 /** What joins two sites. */
@@ -99,9 +109,16 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
           },
         }
       : {}),
+    ...updateOf(plan.slots[id]),
     state: join(plan.dir, id, 'state'),
     run: join(plan.runDir, id),
   });
+}
+
+function updateOf(slots: SlotsPlan | undefined): object {
+  return slots === undefined
+    ? {}
+    : { update: { slots: slots.dir, root: slots.root, maxRateBps: slots.maxRateBps, needsSelfTest: true } };
 }
 
 function directoryOf(ids: readonly StationId[]): object {

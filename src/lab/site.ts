@@ -18,6 +18,7 @@ import { startVirtualSound, type VirtualSound } from './virtual-sound.js';
 
 const programs = join(packageRoot, 'dist/src/bin');
 const boardProfile = join(packageRoot, 'device/virtual-board.yaml');
+const launcher = join(packageRoot, 'device/launcher.sh');
 
 /** A board's unit has the same figures: a flow that hangs is deaf to SIGTERM. */
 const FLOWS_START_MS = 90_000;
@@ -49,6 +50,8 @@ export interface SiteOptions {
   readonly flows?: FlowsPlan;
   /** The door station hears by itself: a process more, waited for by nobody either. */
   readonly hearing?: boolean;
+  /** Stations that run from slots: each of their processes by the launcher. */
+  readonly slots?: SitePlan['slots'];
   /** Two sites, each station the host of its own, which this joins; stopped with them. */
   readonly cloud?: LabCloud | undefined;
   /** The indoor station gets the machine's own sound card: ALSA's `default`. */
@@ -240,6 +243,7 @@ function planOf(options: SiteOptions, sound: VirtualSound): SitePlan {
     flows: options.flows ?? null,
     hearing: options.hearing ?? false,
     cloud: options.cloud?.plan ?? null,
+    slots: options.slots ?? {},
   };
 }
 
@@ -257,7 +261,11 @@ function prepare(
     loadConfig(file);
     const log = createWriteStream(join(plan.dir, `${id}.log`), { flags: 'w' });
     logs.push(log);
-    const node = (program: string) => [...nodeProgram(join(programs, program)), '--config', file];
+    const slots = plan.slots[id];
+    const node = (program: string) =>
+      slots === undefined
+        ? [...nodeProgram(join(programs, `${program}.js`)), '--config', file]
+        : ['sh', launcher, slots.dir, program === 'station' ? 'start' : 'run', program, '--config', file];
     const output = (name: string) => {
       const service = `${id} ${name}`;
       return (chunk: Buffer) => {
@@ -272,7 +280,7 @@ function prepare(
       output: output('media'),
       spec: {
         name: `${id} media`,
-        command: inRealTime(MEDIA_PRIORITY, node('media.js')),
+        command: inRealTime(MEDIA_PRIORITY, node('media')),
         env: ownCard ? {} : sound.env,
         startTimeoutMs: 10_000,
         stopTimeoutMs: 1_500,
@@ -283,8 +291,8 @@ function prepare(
       output: output('station'),
       spec: {
         name: `${id} station`,
-        command: boards[id].wrap(node('station.js')),
-        makeSafe: boards[id].wrap(node('relay-safe.js')),
+        command: boards[id].wrap(node('station')),
+        makeSafe: boards[id].wrap(node('relay-safe')),
         startTimeoutMs: 15_000,
         watchdogMs: 2_000,
         stopTimeoutMs: 1_500,
@@ -298,7 +306,7 @@ function prepare(
             output: output('flows'),
             spec: {
               name: `${id} flows`,
-              command: node('flows.js'),
+              command: node('flows'),
               startTimeoutMs: FLOWS_START_MS,
               stopTimeoutMs: FLOWS_STOP_MS,
             },
@@ -310,7 +318,7 @@ function prepare(
             output: output('inference'),
             spec: {
               name: `${id} inference`,
-              command: node('inference.js'),
+              command: node('inference'),
               startTimeoutMs: INFERENCE_START_MS,
               watchdogMs: 10_000,
               stopTimeoutMs: 1_500,
@@ -318,6 +326,8 @@ function prepare(
           })
         : undefined;
     station.on('restart', (service, reason) => {
+      // Into another release: each as soon as it can, as a board's units.
+      if (service === 'everything') for (const one of [station, media, flows, inference]) void one?.restart(reason);
       if (service === 'flows') void flows?.restart(reason);
       if (service === 'inference') void inference?.restart(reason);
     });

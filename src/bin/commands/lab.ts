@@ -21,6 +21,7 @@ import { runPowercutScenario } from '../../lab/powercut-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
 import { runSelfTestScenario } from '../../lab/selftest-scenario.js';
 import { runUnplugScenario } from '../../lab/unplug-scenario.js';
+import { runUpdateScenario } from '../../lab/update-scenario.js';
 import { note, printJson } from './output.js';
 
 /** What every scenario of the lab says. */
@@ -140,6 +141,12 @@ export function addLabCommands(program: Command): void {
       runScenario(options, (context) => runEdgeScenario({ ...context, day: options.day })),
     );
   lab
+    .command('update')
+    .description('a station is updated by a fleet manager over MQTT: well, badly, and by a changed line')
+    .option('--json', JSON_OPTION)
+    .addHelpText('after', UPDATE_KEYS)
+    .action((options: { json?: boolean }) => runScenario(options, runUpdateScenario));
+  lab
     .command('attacks')
     .description('updates that are forged, old, mixed, endless or by the wrong key: each is refused')
     .option('--json', JSON_OPTION)
@@ -250,6 +257,19 @@ steps      how many of the cases were cut in each step
 releases   the same by how the new release behaves: good, mute (it proves nothing), crashing
 calls      of the file system, each of which was in its turn the first that was not carried out
 mechanism  what is lost by a cut, and how`;
+
+const UPDATE_KEYS = `
+Releases of this checkout, without Node-RED, signed by keys of the lab; over mosquitto with TLS.
+good, bad and line each have
+  state, reason  of the job, as the station told it; steps: how it came there
+  runs           which release the station runs afterwards
+  bytes          moved over MQTT: metadata, manifest, chunks; size is the whole release,
+                 as it is sent; deltaPct is bytes of size (at most 5 for line)
+  serviceGapMs   from the end of the station's process until a press at the door rang
+                 indoors again; pressed again and again (at most 10000)
+good brings what the release before lacks: a package and a model. bad has a loudspeaker
+that is silent, which the self-test hears: rolledBackMs is from its first start until the
+release before ran again. line is good with a line changed.`;
 
 const DOOR_KEYS = `
 killed and hung each have

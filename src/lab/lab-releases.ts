@@ -1,0 +1,148 @@
+import { mkdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { applicationTree } from '../adapters/releases/application-tree.js';
+import { buildRelease } from '../adapters/releases/release-builder.js';
+import { ReleaseRepository } from '../adapters/releases/release-repository.js';
+import { contentOf, type TreeFile } from '../adapters/releases/release-tree.js';
+import { machineDisk, pointDurably } from '../adapters/slots/slot-disk.js';
+import { SlotStore } from '../adapters/slots/slot-store.js';
+import { TufRepository } from '../adapters/tuf/repository.js';
+import { targetOf } from '../adapters/tuf/roles.js';
+import { newPrivateKey, signingKey } from '../adapters/tuf/signing-key.js';
+import { systemClock } from '../core/clock.js';
+import { AppError } from '../core/errors.js';
+import { packageRoot } from '../core/package-root.js';
+import { distinctChunks, type Manifest } from '../fleet/manifest.js';
+import { storedBytesOf } from '../fleet/release-diff.js';
+
+/** What the lab's stations are made to run: this very checkout, changed. */
+export interface LabRelease {
+  readonly manifest: Manifest;
+  /** The whole of it, as it is sent. */
+  readonly storedBytes: number;
+}
+
+/** A stick of a lab is not kept for years: quicker to make, a tenth larger. */
+const LEVEL = 3;
+/** What the programs load at run time; what stands in none of them is Node-RED's, without which the lab's stations are. */
+const USED_PACKAGES = ['alsa-capture', '@discordjs/opus', 'libopus-wasm', 'onoff', 'onnxruntime-node'];
+/** What the release that is installed first lacks: it hears nothing by itself yet. */
+const HEARING = /^(?:models\/|node_modules\/onnxruntime-)/;
+/** Where the loudspeaker's next samples are taken from the mixer. */
+const PULL = /this\.#listener\?\.pull\(\)\s*\?\?\s*silence/;
+
+/**
+ * A repository with releases of this checkout, signed by keys of its own: `old`, which is to be installed already; `good`, which brings
+ * what it takes to hear; `bad`, whose loudspeaker is silent; `line`, which is `good` but for a line.
+ */
+export class LabReleases {
+  readonly folder: string;
+  readonly #repository: ReleaseRepository;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+    this.#repository = new ReleaseRepository(folder, { level: LEVEL });
+  }
+
+  /** @throws AppError `not-set-up`, `lab-fault` */
+  static async make(
+    folder: string,
+    told: (text: string) => void,
+  ): Promise<{ releases: LabReleases } & Readonly<Record<'old' | 'good' | 'bad' | 'line', LabRelease>>> {
+    mkdirSync(folder, { recursive: true });
+    const releases = new LabReleases(folder);
+    const architecture = process.arch === 'arm64' ? 'arm64' : 'x64';
+    const treeOf = async (version: string) =>
+      withoutNodeRed(await applicationTree({ root: packageRoot, version, architecture }));
+    const build = async (version: string, change: (tree: readonly TreeFile[]) => TreeFile[]) => {
+      told(`building release ${version}`);
+      const description = { kind: 'firmware', version, architecture, requires: { boards: [] } } as const;
+      const { manifest } = await buildRelease(description, change(await treeOf(version)), releases.#repository);
+      return { manifest, storedBytes: storedBytesOf(distinctChunks(manifest)) };
+    };
+    const old = await build('9.0.0', (tree) => tree.filter(({ path }) => !HEARING.test(path)));
+    const good = await build('9.1.0', (tree) => [...tree]);
+    const bad = await build('9.2.0', (tree) => changed(tree, PULL, '(this.#listener?.pull(),silence)'));
+    const line = await build('9.3.0', (tree) => withALineMore(tree, 'dist/src/bin/station.js'));
+    await releases.#sign([old, good, bad, line]);
+    return { releases, old, good, bad, line };
+  }
+
+  /** Lays a release into slot a of a new folder, as an installer does. */
+  async install({ manifest }: LabRelease, slots: string): Promise<void> {
+    mkdirSync(slots, { recursive: true });
+    const disk = machineDisk(slots);
+    const store = new SlotStore(disk);
+    await store.unpack('a', manifest, (chunk) => this.#repository.readChunk(chunk));
+    await store.seal('a', await readFile(join(this.folder, targetOf(manifest))));
+    await pointDurably(disk, 'current', 'a');
+  }
+
+  /** The first root, which a station is made with. */
+  get root(): string {
+    return join(this.folder, 'metadata', '1.root.json');
+  }
+
+  async #sign(all: readonly LabRelease[]): Promise<void> {
+    const make = (count: number) => Array.from({ length: count }, () => signingKey(newPrivateKey()));
+    const keys = { root: make(3), targets: make(1), flows: make(1), snapshot: make(1), timestamp: make(1) };
+    const tuf = new TufRepository({ dir: this.folder, clock: systemClock });
+    await tuf.init(keys);
+    await tuf.sign(Object.values(keys).flat());
+    const targets = all.map(async ({ manifest }) => {
+      const path = targetOf(manifest);
+      return { path, bytes: await readFile(join(this.folder, path)) };
+    });
+    await tuf.addTargets(await Promise.all(targets));
+    const { waiting } = await tuf.sign(Object.values(keys).flat());
+    if (waiting.length > 0) throw new AppError('lab-fault', `${waiting[0]?.role} waits for signatures`);
+  }
+}
+
+/** Node-RED and what it brings are half of the files and a fifth of the bytes. */
+function withoutNodeRed(tree: readonly TreeFile[]): TreeFile[] {
+  const manifests = new Map(tree.filter(({ path }) => path.endsWith('/package.json')).map((file) => [file.path, file]));
+  const used = new Set<string>();
+  const wanted = [...USED_PACKAGES];
+  for (let name = wanted.pop(); name !== undefined; name = wanted.pop()) {
+    const file = manifests.get(`node_modules/${name}/package.json`);
+    if (file === undefined || used.has(name)) continue;
+    used.add(name);
+    const { dependencies = {} } = JSON.parse(textOf(file)) as { dependencies?: Record<string, string> };
+    wanted.push(...Object.keys(dependencies));
+  }
+  return tree.filter(({ path }) => {
+    const [, name] = /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path) ?? [];
+    return name === undefined || used.has(name);
+  });
+}
+
+/** @throws AppError `lab-fault` where there is no such place */
+function changed(tree: readonly TreeFile[], place: RegExp, instead: string): TreeFile[] {
+  let found = 0;
+  const files = tree.map((file) => {
+    if (!/^dist\/src\/(?:bin\/|adapters\/alsa\/).*\.js$/.test(file.path)) return file;
+    const text = textOf(file);
+    if (!place.test(text)) return file;
+    if (file.path.startsWith('dist/src/bin/')) found += 1;
+    return { ...file, content: { bytes: Buffer.from(text.replace(place, instead)) } };
+  });
+  if (found === 0) throw new AppError('lab-fault', `no program has ${place}: the bad release can't be made`);
+  return files;
+}
+
+function withALineMore(tree: readonly TreeFile[], path: string): TreeFile[] {
+  return tree.map((file) => {
+    if (file.path !== path) return file;
+    const lines = textOf(file).split('\n');
+    const at = lines.findIndex((line, index) => index > lines.length / 2 && line.endsWith(';'));
+    if (at < 0) throw new AppError('lab-fault', `${path} has no line that ends a statement`);
+    lines[at] += 'globalThis.isChanged=true;';
+    return { ...file, content: { bytes: Buffer.from(lines.join('\n')) } };
+  });
+}
+
+function textOf(file: TreeFile): string {
+  return Buffer.concat([...contentOf(file)]).toString('utf8');
+}
