@@ -349,3 +349,13 @@ test('ranges of HTTPS come first where a URL answers, and MQTT stands in', async
 test('the site stops', async () => {
   await site.stop();
 });
+
+test('a time limit of a month is waited for, though no timer of Node.js lasts so long', async (t) => {
+  let isOver = false;
+  const month = systemClock.after(30 * 86_400_000, () => {
+    isOver = true;
+  });
+  t.teardown(() => month.cancel());
+  await new Promise<void>((resolve) => systemClock.after(20, resolve));
+  t.notOk(isOver);
+});

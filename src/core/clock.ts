@@ -13,11 +13,22 @@ export interface Clock {
   after(delayMs: number, action: () => void): Timer;
 }
 
+/** The longest that setTimeout can wait; a longer one it does not wait at all. */
+const MOST_TIMEOUT_MS = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   wallMs: () => Date.now(),
   after: (delayMs, action) => {
-    const handle = setTimeout(action, delayMs);
+    const endMs = performance.now() + delayMs;
+    let handle: NodeJS.Timeout;
+    const wait = (leftMs: number): void => {
+      handle =
+        leftMs <= MOST_TIMEOUT_MS
+          ? setTimeout(action, leftMs)
+          : setTimeout(() => wait(endMs - performance.now()), MOST_TIMEOUT_MS);
+    };
+    wait(delayMs);
     return { cancel: () => clearTimeout(handle) };
   },
 };
