@@ -10,12 +10,15 @@ import { readSoundFile } from '../src/adapters/speech/wav-file.js';
 import { type AudioFrame, frameSamples } from '../src/audio/frame.js';
 import { writeWav } from '../src/audio/wav.js';
 import { ManualClock } from '../src/core/clock.js';
+import { AppError } from '../src/core/errors.js';
+import { silentLogger } from '../src/core/logger.js';
 import { Clips } from '../src/engine/clips.js';
 import type { FrameSource } from '../src/media/frame-source.js';
 import { CLIP_PIECE_SAMPLES, CLIP_RATE_HZ, MOST_CLIP_MS, piecesOf } from '../src/protocol/clip-api.js';
 import { FLOWS_SOCKET, flowsNotifications, flowsRequests } from '../src/protocol/flows-api.js';
 import { LossLadder } from '../src/quality/loss-ladder.js';
 import { totalBps } from '../src/quality/protection.js';
+import { FlowSounds } from '../src/station/flow-sounds.js';
 import { Site, until } from './support/site.js';
 import { EngineDouble } from './support/station-doubles.js';
 import { configFile, Post } from './support/station-post.js';
@@ -353,4 +356,43 @@ test('flows have sounds played, on the speaker and into the call, and are told w
     told.some((line) => line.startsWith(left.playId)),
     'nobody is told of what another had played',
   );
+});
+
+test('sounds that fail, or are ended before they play, take no place, and play for nobody who has left', async (t) => {
+  const stopped: string[] = [];
+  const played: string[] = [];
+  const told: string[] = [];
+  let fails = true;
+  const spoken = Promise.withResolvers<Int16Array>();
+  const sounds = new FlowSounds({
+    engine: {
+      loadClip: async () => {
+        if (fails) throw new AppError('media-unreachable', 'the media process is away');
+        return { durationMs: 100 };
+      },
+      playClip: async (clipId) => {
+        played.push(clipId);
+        return { durationMs: 100 };
+      },
+      stopClip: async (clipId) => void stopped.push(clipId),
+    },
+    calls: { current: undefined },
+    clock: new ManualClock(),
+    logger: silentLogger,
+    speak: () => spoken.promise,
+  });
+  const owner = { soundEnded: (playId: string, reason: string) => void told.push(`${playId} ${reason}`) };
+  const [piece = ''] = piecesOf(sine(1_600));
+  for (let n = 0; n < 40; n++) await t.rejects(sounds.load(owner, `lost-${n}`, piece), { code: 'media-unreachable' });
+  fails = false;
+  for (let n = 0; n < 40; n++) {
+    await sounds.load(owner, `unplayed-${n}`, piece);
+    await sounds.stop(owner, `unplayed-${n}`);
+  }
+  t.match([stopped.length, told.length], [80, 40]);
+  const text = sounds.play(owner, 'speaker', { kind: 'text', text: 'Hello', voice: 'en' });
+  sounds.left(owner);
+  spoken.resolve(sine(1_600));
+  await t.rejects(text, { code: 'sound-unknown' });
+  t.same(played, []);
 });

@@ -43,7 +43,13 @@ export class FlowSounds {
   /** A piece of a recorded sound. @throws AppError `sound-unknown` for another's, and what the media process says */
   async load(owner: SoundOwner, soundId: string, pcm: string): Promise<{ durationMs: number }> {
     this.#own(owner, soundId);
-    return this.#options.engine.loadClip(soundId, pcm);
+    try {
+      return await this.#options.engine.loadClip(soundId, pcm);
+    } catch (error) {
+      // Nobody plays a part of it: it takes no place any more.
+      this.#forget(soundId);
+      throw error;
+    }
   }
 
   /**
@@ -65,11 +71,12 @@ export class FlowSounds {
     this.#own(owner, playId);
     try {
       if (sound.kind !== 'pcm') await this.#hand(playId, sound);
+      // It took a while; nobody may be there any more.
+      if (this.#owners.get(playId) !== owner) throw new AppError('sound-unknown', 'this sound was ended meanwhile');
       const { durationMs } = await this.#options.engine.playClip(playId, to);
       return { playId, durationMs };
     } catch (error) {
-      this.#owners.delete(playId);
-      void this.#options.engine.stopClip(playId);
+      this.#forget(playId);
       throw error;
     }
   }
@@ -79,6 +86,8 @@ export class FlowSounds {
     if (!this.#owners.has(playId)) return;
     this.#own(owner, playId);
     await this.#options.engine.stopClip(playId);
+    // Of one that was loaded and not played nobody tells the end.
+    this.ended(playId, 'stopped');
   }
 
   ended(playId: string, reason: ClipEnd): void {
@@ -95,10 +104,13 @@ export class FlowSounds {
   /** Who had them played has left: they end. */
   left(owner: SoundOwner): void {
     for (const [playId, whose] of [...this.#owners]) {
-      if (whose !== owner) continue;
-      this.#owners.delete(playId);
-      void this.#options.engine.stopClip(playId);
+      if (whose === owner) this.#forget(playId);
     }
+  }
+
+  #forget(playId: string): void {
+    this.#owners.delete(playId);
+    void this.#options.engine.stopClip(playId);
   }
 
   #own(owner: SoundOwner, playId: string): void {
