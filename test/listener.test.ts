@@ -8,6 +8,7 @@ import { connectRpc } from '../src/adapters/sockets/rpc.js';
 import { TapSender } from '../src/adapters/udp/tap-sender.js';
 import { ManualClock, systemClock } from '../src/core/clock.js';
 import { Counters } from '../src/core/counters.js';
+import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
 import { seededRandom } from '../src/core/seeded-random.js';
 import { SoundGate } from '../src/inference/sound-gate.js';
@@ -48,6 +49,7 @@ test('inference is given sound while somebody wants decisions, and they are told
   const clock = new ManualClock();
   const edge = new EdgeCounters(clock);
   const taps = new Map<object, string>();
+  const refusals: AppError[] = [];
   const told: HearingView[] = [];
   const decided: HeardDecision[] = [];
   const path = join(dir, 'inference.sock');
@@ -56,6 +58,8 @@ test('inference is given sound while somebody wants decisions, and they are told
     isEnabled: true,
     taps: {
       open: async ({ owner, holder, source, port }) => {
+        const refusal = refusals.pop();
+        if (refusal !== undefined) throw refusal;
         taps.set(holder, `${owner} ${source} ${port}`);
         return 1;
       },
@@ -124,6 +128,23 @@ test('inference is given sound while somebody wants decisions, and they are told
   await t.rejects(one.rpc.call('inference.figures', figures), { code: 'not-reported' });
   await other.rpc.call('inference.report', { ...report, port: 5_002 });
   t.same([...taps.values()], ['inference microphone 5002']);
+  hearing.want(false);
+  refusals.push(new AppError('too-soon', 'later'));
+  hearing.want(true);
+  await until(() => clock.timers === 1);
+  t.equal(taps.size, 0);
+  clock.advance(10_000);
+  t.same([...taps.values()], ['inference microphone 5002'], 'what was refused is tried again');
+  for (let n = 0; n < 400; n++) {
+    if (n % 50 === 0) clock.advance(1_000);
+    await other.rpc.call('inference.decided', { ...decision, label: `made up ${n}` });
+  }
+  const labels = hearing.status.decisions;
+  t.ok(Object.keys(labels).length < 300, 'labels without end take no memory without end');
+  t.equal(
+    Object.values(labels).reduce((sum, count) => sum + count, 0),
+    449,
+  );
   one.rpc.close();
   other.rpc.close();
   await until(() => told.at(-1)?.state === 'absent');

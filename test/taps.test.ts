@@ -211,10 +211,12 @@ test('the station grants taps as its configuration says, ends them with their ho
     },
     closeTap: async (tapId: string) => void opened.splice(opened.indexOf(tapId), 1),
   };
+  const clock = new ManualClock();
   const taps = (flows: boolean) =>
     new StationTaps({
       engine,
       isGranted: { flows, inference: true },
+      clock,
       logger: silentLogger,
       note: (_kind, body) => noted.push(body),
     });
@@ -241,4 +243,21 @@ test('the station grants taps as its configuration says, ends them with their ho
   await t.rejects(granted.open(order), { code: 'socket-failed' });
   delete fails.now;
   t.equal(await granted.open(order), 7, 'and may try again');
+
+  const rounds = async (): Promise<number> => {
+    for (let round = 0; round < 100; round++) {
+      granted.close(order);
+      const code = await granted.open(order).then(
+        () => null,
+        (error: AppError) => error.code,
+      );
+      if (code !== null) return round;
+    }
+    return 100;
+  };
+  t.ok((await rounds()) < 30, 'a flow that opens and closes in circles fills no outbox');
+  await t.rejects(granted.open(order), { code: 'too-soon' });
+  t.equal(await granted.open({ owner: 'inference', holder: other, source: 'speaker', port: 6_001 }), 7);
+  clock.advance(60_000);
+  t.equal(await granted.open(order), 7);
 });

@@ -1,5 +1,5 @@
 import { type RpcPeer, type RpcServer, serveRpc } from '../adapters/sockets/rpc.js';
-import type { Clock } from '../core/clock.js';
+import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
@@ -12,6 +12,10 @@ import type { StationTaps } from './station-taps.js';
 
 /** Of one second; the built-in voice activity, at its worst, makes some seven. */
 const MOST_DECISIONS = 50;
+/** Labels that are counted each on its own: what a station's models have, many times over. */
+const MOST_LABELS = 256;
+/** A tap that was not opened is tried again. */
+const TAP_AGAIN_MS = 10_000;
 /** 16 bits, 10 ms of 16 kHz. */
 const FRAME_BYTES = 320;
 
@@ -51,10 +55,12 @@ export class Hearing {
   readonly #options: HearingOptions;
   readonly #flood: RateLimit;
   readonly #decisions = new Counters<string>();
+  #labels = 0;
   #server: RpcServer<typeof inferenceNotifications> | undefined;
   #process: InferenceProcess | undefined;
   #isWanted = false;
   #isTapped = false;
+  #again: Timer | undefined;
 
   /** @throws AppError `socket-taken`, `socket-failed` */
   static async serve(options: HearingOptions): Promise<Hearing> {
@@ -107,6 +113,7 @@ export class Hearing {
     this.#isWanted = false;
     this.#judgeTap();
     await this.#server?.close();
+    this.#again?.cancel();
   }
 
   #serve(): Promise<RpcServer<typeof inferenceNotifications>> {
@@ -126,7 +133,7 @@ export class Hearing {
             this.refused.count('too-many-decisions');
             throw new AppError('too-many', `more than ${MOST_DECISIONS} decisions in a second`);
           }
-          if (decision.edge === 'start') this.#decisions.count(decision.label);
+          if (decision.edge === 'start') this.#count(decision.label);
           listener.decided(decision);
           return {};
         },
@@ -173,13 +180,20 @@ export class Hearing {
     this.#options.listener.changed(this.view);
   }
 
+  #count(label: string): void {
+    const isKnown = this.#decisions.get(label) > 0;
+    if (!isKnown) this.#labels += 1;
+    this.#decisions.count(isKnown || this.#labels <= MOST_LABELS ? label : 'other');
+  }
+
   /** Opens or closes the tap. @param holder whose it was, of a process that is gone */
   #judgeTap(holder = this.#process?.peer): void {
-    const { taps, logger } = this.#options;
+    const { taps, clock, logger } = this.#options;
     const process = this.#process;
     const isDue = this.#isWanted && process?.report.isReady === true;
     if (isDue === this.#isTapped || holder === undefined) return;
     this.#isTapped = isDue;
+    this.#again?.cancel();
     if (!isDue || process === undefined) {
       taps.release(holder);
       return;
@@ -187,7 +201,10 @@ export class Hearing {
     taps
       .open({ owner: 'inference', holder: process.peer, source: 'microphone', port: process.report.port })
       .catch((error: unknown) => {
+        // Another has come, or nobody wants it any more.
+        if (this.#process?.peer !== process.peer || !this.#isTapped) return;
         this.#isTapped = false;
+        this.#again = clock.after(TAP_AGAIN_MS, () => this.#judgeTap());
         logger.error({ error: errorText(error) }, 'inference hears nothing: its tap was not opened');
       });
   }

@@ -1,5 +1,7 @@
+import type { Clock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { RateLimit } from '../core/rate-limit.js';
 import type { TapSource } from '../protocol/engine-api.js';
 import type { EngineClient } from './engine-client.js';
 
@@ -8,6 +10,9 @@ export type TapOwner = 'flows' | 'inference';
 
 /** One of the media process's four is inference's. */
 const MOST_OF_FLOWS = 3;
+/** Of each owner in a minute: each is an event on the disk, and too many would drive those of calls and the door out of the outbox. */
+const MOST_OPENINGS = 30;
+const OPENINGS_PER_MS = 60_000;
 
 interface OpenTap {
   readonly tapId: string;
@@ -24,13 +29,17 @@ export class StationTaps {
   readonly #logger: Logger;
   readonly #note: (kind: 'tap', body: object) => void;
   readonly #taps = new Map<string, OpenTap>();
+  readonly #openings: Readonly<Record<TapOwner, RateLimit>>;
 
   constructor(options: {
     engine: Pick<EngineClient, 'openTap' | 'closeTap'>;
     isGranted: Readonly<Record<TapOwner, boolean>>;
+    clock: Clock;
     logger: Logger;
     note: (kind: 'tap', body: object) => void;
   }) {
+    const openings = () => new RateLimit({ most: MOST_OPENINGS, perMs: OPENINGS_PER_MS, clock: options.clock });
+    this.#openings = { flows: openings(), inference: openings() };
     this.#engine = options.engine;
     this.#isGranted = options.isGranted;
     this.#logger = options.logger;
@@ -41,7 +50,7 @@ export class StationTaps {
    * Opens a tap towards a port of this machine's loopback. It stays open until `close`, over restarts of the media process too.
    * @param order.holder whose it is
    * @returns its SSRC; null while the media process is not there: the sound comes when it is
-   * @throws AppError `tap-not-granted`, `tap-taken`, `too-many-taps`, `socket-failed`
+   * @throws AppError `tap-not-granted`, `tap-taken`, `too-many-taps`, `too-soon`, `socket-failed`
    */
   async open(order: { owner: TapOwner; holder: object; source: TapSource; port: number }): Promise<number | null> {
     const { owner, holder, source, port } = order;
@@ -60,6 +69,11 @@ export class StationTaps {
     const others = [...this.#taps.values()].filter((one) => one.tapId.startsWith('flows-') && one.tapId !== tapId);
     if (owner === 'flows' && others.length >= MOST_OF_FLOWS) {
       throw new AppError('too-many-taps', `${MOST_OF_FLOWS} taps are open`, { remedy: 'Close one first' });
+    }
+    if (known === undefined && this.#openings[owner].admit() === undefined) {
+      throw new AppError('too-soon', `taps were opened ${MOST_OPENINGS} times within a minute`, {
+        remedy: 'Leave a tap open while it is needed again and again',
+      });
     }
     this.#taps.set(tapId, { tapId, holder });
     try {

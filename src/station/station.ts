@@ -180,7 +180,7 @@ export class Station {
     this.#taps = new StationTaps({
       engine: this.#engine,
       isGranted: { flows: config.taps.flows, inference: config.inference.enabled },
-      logger,
+      ...common,
       note: (kind, body) => this.#note(kind, body),
     });
     this.#digits = new CallDigits({ calls: this.#calls, engine: this.#engine });
