@@ -33,6 +33,8 @@ export interface FleetUpdatesOptions {
   readonly logger: Logger;
 }
 
+/** Web servers that connections are kept to. */
+const MOST_CLIENTS = 4;
 const decompress = promisify(zstdDecompress);
 /** Of a job's origin; what follows is the URL of the repository, or nothing. */
 const ORIGIN = 'fleet:';
@@ -133,6 +135,7 @@ export class FleetUpdates {
 
   close(): void {
     this.#intake?.close();
+    for (const client of this.#clients.values()) client.close();
   }
 
   async #run(order: WantedUpdate, told: (progress: JobProgress) => void, signal: AbortSignal): Promise<JobProgress> {
@@ -196,6 +199,12 @@ export class FleetUpdates {
     const { config, clock } = this.#options;
     const ca = config.update.ca === undefined ? undefined : readFileSync(config.update.ca);
     const client = new RangeClient({ baseUrl, ca, clock });
+    // Of one job at a time: an older one has nothing under way.
+    for (const [url, oldest] of this.#clients) {
+      if (this.#clients.size < MOST_CLIENTS) break;
+      oldest.close();
+      this.#clients.delete(url);
+    }
     this.#clients.set(baseUrl, client);
     return client;
   }

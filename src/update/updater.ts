@@ -128,8 +128,16 @@ export class Updater {
       this.#busyWith = null;
       this.#options.logger.error({ job: job.journal.jobId, error: errorText(error) }, 'an update stands still');
       if (this.#isClosed) return;
-      this.#options.clock.after(AGAIN_AFTER_MS, () => {
-        if (!this.#isClosed && this.#busyWith === null) void this.resume();
+      this.#tryAgain();
+    });
+  }
+
+  #tryAgain(): void {
+    this.#options.clock.after(AGAIN_AFTER_MS, () => {
+      if (this.#isClosed || this.#busyWith !== null) return;
+      this.resume().catch((error: unknown) => {
+        this.#options.logger.error({ error: errorText(error) }, 'an update still stands still');
+        this.#tryAgain();
       });
     });
   }
