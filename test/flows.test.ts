@@ -259,7 +259,9 @@ test('flows and examples that ship are wired to what is there', async (t) => {
   const { 'node-red': own } = JSON.parse(readFileSync(join(palette, 'package.json'), 'utf8')) as {
     'node-red': { nodes: Record<string, string> };
   };
-  const core = ['tab', 'comment', 'switch', 'change', 'catch', 'debug', 'inject', 'trigger', 'delay', 'rbe'];
+  const core = [
+    ...['tab', 'comment', 'switch', 'change', 'catch', 'debug', 'inject', 'trigger', 'delay', 'rbe', 'function'],
+  ];
   const types = new Set([...Object.keys(own.nodes), ...core]);
   const files = [join(root, 'flows'), join(palette, 'examples')].flatMap((dir) =>
     readdirSync(dir).map((name) => join(dir, name)),
