@@ -248,7 +248,8 @@ test('a file of a recording: below its folder and nowhere else, whole or not the
   mkdirSync(join(dir, 'elsewhere'));
   symlinkSync(join(dir, 'elsewhere'), join(dir, 'recordings/link'));
   await t.rejects(RecordingFile.create(dir, 'link/clip'), { code: 'recording-exists' });
-  t.same(readdirSync(join(dir, 'elsewhere')), []);
+  await t.rejects(RecordingFile.create(dir, 'link/below/clip'), { code: 'recording-exists' });
+  t.same(readdirSync(join(dir, 'elsewhere')), [], 'not even a folder is made behind a link');
   const gone = await RecordingFile.create(dir, 'gone');
   await gone.write(Buffer.from('x'));
   await gone.discard();

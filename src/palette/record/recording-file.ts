@@ -1,5 +1,5 @@
-import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative, sep } from 'node:path';
 import { AppError } from '../../core/errors.js';
 import type { ClipSink } from './opus-clip.js';
 
@@ -31,10 +31,8 @@ export class RecordingFile implements ClipSink {
     const root = join(dir, RECORDINGS_DIR);
     const path = join(root, name.endsWith(SUFFIX) ? name : name + SUFFIX);
     try {
-      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-      // A link that somebody laid there leads nowhere else either.
-      const inside = relative(await realpath(root), await realpath(dirname(path)));
-      if (inside.startsWith('..') || inside.startsWith('/')) throw taken(path);
+      await mkdir(root, { recursive: true, mode: 0o700 });
+      await makeFoldersBelow(root, path);
       if ((await sizeOf(root)) > MOST_RECORDINGS_BYTES) throw full();
       if (await exists(path)) throw taken(path);
       const file = await open(path + UNFINISHED, 'wx', 0o600).catch((cause: NodeJS.ErrnoException) => {
@@ -73,6 +71,19 @@ export class RecordingFile implements ClipSink {
   async discard(): Promise<void> {
     await this.#file.close().catch(() => {});
     await rm(this.path + UNFINISHED, { force: true });
+  }
+}
+
+/** Those that are missing, one by one: a link that somebody laid there is not followed, and nothing is made behind it. */
+async function makeFoldersBelow(root: string, path: string): Promise<void> {
+  let folder = root;
+  for (const part of relative(root, dirname(path)).split(sep)) {
+    if (part === '') continue;
+    folder = join(folder, part);
+    await mkdir(folder, { mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'EEXIST') throw cause;
+    });
+    if ((await lstat(folder)).isSymbolicLink()) throw taken(path);
   }
 }
 
