@@ -290,6 +290,10 @@ test('a station restarts for nobody while a call lives', async (t) => {
   calls.current = undefined;
   await restart('station', '');
   t.same(done, ['media'], 'the answer first');
+  calls.current = {};
+  clock.advance(10_000);
+  t.same(done, ['media'], 'a call that came in that moment goes on');
+  calls.current = undefined;
   clock.advance(1_000);
   t.same(done, ['media', 'station']);
 });

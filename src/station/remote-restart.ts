@@ -7,6 +7,8 @@ import type { Flows } from './flows.js';
 
 /** The answer that it will restart gets out before it does. */
 const ANSWER_FIRST_MS = 300;
+/** A call that came in that moment is not ended: whether it is over is looked at so often. */
+const LOOK_EVERY_MS = 1_000;
 
 /**
  * How each process of a station is restarted from afar: by its supervisor. Media comes back within the same call; the station itself ends
@@ -35,7 +37,11 @@ export function remoteRestart(parts: {
       if (calls.current !== undefined) {
         throw new AppError('line-busy', 'a call lives', { remedy: 'Restart the station when it is over' });
       }
-      clock.after(ANSWER_FIRST_MS, endStation);
+      const endQuietly = (): void => {
+        if (calls.current === undefined) endStation();
+        else clock.after(LOOK_EVERY_MS, endQuietly);
+      };
+      clock.after(ANSWER_FIRST_MS, endQuietly);
     },
   };
   return async (service, reason) => restart[service](reason);

@@ -1,13 +1,9 @@
 import { join } from 'node:path';
 import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { Outbox } from '../adapters/sqlite/outbox.js';
-import type { Notifier } from '../adapters/supervisor/notify.js';
 import type { Call } from '../call/call.js';
-import type { Board, Config } from '../config/schema.js';
-import { type Clock, settledWithin, type Timer } from '../core/clock.js';
+import { settledWithin, type Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
-import { LogTap } from '../core/log-tap.js';
-import type { Logger } from '../core/logger.js';
 import { installedVersion } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
 import type { QualityReport } from '../protocol/flows-api.js';
@@ -26,37 +22,23 @@ import { EngineClient } from './engine-client.js';
 import { Flows } from './flows.js';
 import { Hearing } from './hearing.js';
 import { type LocalApi, serveLocalApi } from './local-api.js';
+import { openCommands } from './open-commands.js';
 import { type OpenUpdates, openUpdates } from './open-updates.js';
 import { OutboxSender } from './outbox-sender.js';
 import { PeerWatch } from './peer-watch.js';
-import { type OpenPins, openBoardPins, type Pins } from './pins.js';
+import { openBoardPins, type Pins } from './pins.js';
 import { announce, lastWill, newIdentity } from './presence.js';
 import { PressActions } from './press-actions.js';
 import { QualityReports } from './quality-reports.js';
-import { RemoteCommands } from './remote-commands.js';
-import { remoteRestart } from './remote-restart.js';
+import type { RemoteCommands } from './remote-commands.js';
 import { SelfTest } from './self-test.js';
 import { Signalling } from './signalling.js';
 import { SiteHost } from './site-host.js';
 import { stationHealth } from './station-health.js';
 import { serveStationMetrics } from './station-metrics.js';
+import type { StationOptions } from './station-options.js';
 import { stationStatus } from './station-status.js';
 import { StationTaps } from './station-taps.js';
-
-export interface StationOptions {
-  readonly config: Config;
-  readonly board: Board;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** Told every 500 ms that the event loop turns. */
-  readonly notify: Pick<Notifier, 'watchdog' | 'restart'>;
-  /** The board's pins; onoff's, unless told otherwise. */
-  readonly openPins?: OpenPins;
-  /** What this process logs, for who may read along. */
-  readonly logTap?: LogTap;
-  /** Has this process end, to be started again by its supervisor. */
-  readonly end?: () => void;
-}
 
 const WATCHDOG_MS = 500;
 /** How long the peer and the media process are given to hear that the station ends. */
@@ -214,22 +196,14 @@ export class Station {
       onDone: (result) => this.#note('selftest', result),
       ...common,
     });
-    this.#commands = new RemoteCommands({
-      site,
-      station,
-      keys: config.fleet.commandKeys,
+    this.#commands = openCommands({
+      options,
+      engine: this.#engine,
+      calls: this.#calls,
+      flows: () => this.#flows,
       link: this.#link,
-      selfTest: (by) => this.#selfTest.run(by),
-      restart: remoteRestart({
-        engine: this.#engine,
-        calls: this.#calls,
-        flows: () => this.#flows,
-        endStation: options.end,
-        clock,
-      }),
-      logTap: options.logTap ?? new LogTap(),
+      selfTest: this.#selfTest,
       note: (kind, body) => this.#note(kind, body),
-      ...common,
     });
     siteHost?.offerEcho({ config, engine: this.#engine, ...common });
     readInbox({
