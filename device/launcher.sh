@@ -14,6 +14,7 @@
 #
 # A release on trial that has been started three times without being confirmed is left for the previous one. What is damaged,
 # missing or can't be written never keeps a whole release from being started. Exit code 69 (EX_UNAVAILABLE): there is none.
+# ENTRYPHONE_UPDATE_RESTART, if set, is a file that is written when a release is left: its other programs are to be restarted too.
 set -u
 most_starts=3
 
@@ -48,6 +49,8 @@ go_back() {
     say 'this could not be written down; it holds for this start'
   fi
   current=$before
+  [ -z "${ENTRYPHONE_UPDATE_RESTART:-}" ] || { printf '%s\n' "$1" >"$ENTRYPHONE_UPDATE_RESTART"; } 2>/dev/null ||
+    say 'the other programs could not be restarted: they are of the release that was left'
 }
 
 current=$(named current)
@@ -77,7 +80,7 @@ if ! is_whole "$current"; then
     fi
   done
 fi
-is_whole "$current" || { say 'there is no whole release: install one (entryphone update install)'; exit 69; }
+is_whole "$current" || { say 'there is no whole release: put one there (entryphone install --slots)'; exit 69; }
 slot=$PWD/$current
 cd "$from" || exit 69
 exec sh "$slot/device/start.sh" "$@"

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import {
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -13,9 +14,15 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
+import { buildRelease } from '../src/adapters/releases/release-builder.js';
+import { machineDisk } from '../src/adapters/slots/slot-disk.js';
+import { SlotStore } from '../src/adapters/slots/slot-store.js';
 import { loadBoard, loadConfig } from '../src/config/load.js';
+import { chunkFile } from '../src/fleet/manifest.js';
 import { carryOut } from '../src/install/carry-out.js';
-import type { Step } from '../src/install/plan.js';
+import { firstRelease } from '../src/install/first-release.js';
+import { SLOTS, type Step } from '../src/install/plan.js';
+import { labReleases } from '../src/lab/update-machine.js';
 
 const checkout = resolve(import.meta.dirname, '../..');
 const entryphone = join(checkout, 'dist/src/bin/entryphone.js');
@@ -135,6 +142,94 @@ test('applied to an image: configuration that loads, users, units, firmware; the
   t.match(read('boot/firmware/entryphone.txt'), /^gpio=27=op,dh$/m, 'by the wiring that is there');
 });
 
+test('with slots: the release in slot a, handed to the station, which the launcher starts; what runs there stays', async (t) => {
+  const root = tempRoot(t);
+  const { repository } = await labReleases(join(tempRoot(t), 'repository'));
+  mkdirSync(join(repository.folder, 'metadata'));
+  const trustRoot = '{"signed":{"_type":"root"},"signatures":[]}\n';
+  writeFileSync(join(repository.folder, 'metadata/1.root.json'), trustRoot);
+  const at = (path: string) => join(root, path);
+  // A station's user that this test may hand files to.
+  const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+  mkdirSync(at('etc'));
+  writeFileSync(at('etc/group'), `entryphone-station:x:${gid}:\n`);
+  writeFileSync(at('etc/passwd'), `entryphone-station:x:${uid}:${gid}::/:/usr/sbin/nologin\n`);
+  const place = (version: string) => join(repository.folder, `releases/${version}/x64`);
+  const args = ['--board', 'virtual-board', '--role', 'site-host', '--address', '192.0.2.1', '--root', root];
+  const first = install(...args, '--slots', place('1.0.0'), '--apply');
+  t.equal(first.status, 0, first.report.failed?.join());
+
+  const { config } = loadConfig(at('etc/entryphone/station.yaml'));
+  t.match(config.update, { slots: '/var/lib/entryphone-slots', root: '/etc/entryphone/root.json' });
+  t.equal(readFileSync(at('etc/entryphone/root.json'), 'utf8'), trustRoot);
+  const slots = at('var/lib/entryphone-slots');
+  const { state, current } = await new SlotStore(machineDisk(slots)).read();
+  t.match({ state, current }, { current: 'a', state: { floor: '1.0.0', trial: null } });
+  t.match(state.slots, { a: { is: 'whole', version: '1.0.0', isConfirmed: true }, b: { is: 'empty' } });
+  const launch = () =>
+    spawnSync('sh', [at('usr/lib/entryphone/launcher.sh'), slots, 'start', 'station'], { encoding: 'utf8' }).stdout;
+  t.equal(launch(), 'release 1.0.0\n');
+  for (const unit of ['station', 'media', 'flows', 'inference']) {
+    t.ok(existsSync(at(`etc/systemd/system/entryphone-${unit}.service.d/slots.conf`)), unit);
+  }
+
+  rmSync(join(slots, 'current'));
+  writeFileSync(join(slots, 'a/manifest.json'), 'torn');
+  const stepOf = async (version: string): Promise<Step> => {
+    const on = { board: 'virtual-board', architecture: 'x64', trust: undefined };
+    return { do: 'slots', path: SLOTS, release: await firstRelease(place(version), on), why: 'a release' };
+  };
+  const [old, next] = [await stepOf('1.0.0'), await stepOf('1.1.0')];
+  t.match(await carryOut([old], { root, apply: false }), [{ outcome: 'needed' }], 'one that was cut off');
+  t.match(await carryOut([old, old, next], { root, apply: true }), [
+    { outcome: 'done' },
+    { outcome: 'already' },
+    { outcome: 'kept' },
+  ]);
+  t.equal(launch(), 'release 1.0.0\n', 'updates alone replace what runs');
+});
+
+test('a release that is damaged, of another kind or for another board is not put into the slots', async (t) => {
+  const root = tempRoot(t);
+  const { repository, old } = await labReleases(join(tempRoot(t), 'repository'));
+  const place = join(repository.folder, 'releases/1.0.0/x64');
+  const files = [{ path: 'flow.json', mode: 0o644, content: { bytes: Buffer.from('[]') } }] as const;
+  const flows = { kind: 'flows', version: '1.0.0', architecture: 'any', requires: { boards: [] } } as const;
+  await buildRelease(flows, files, repository, {});
+  const other = { kind: 'firmware', version: '1.2.0', architecture: 'x64', requires: { boards: ['other'] } } as const;
+  await buildRelease(other, files, repository, {});
+  const noRoot = join(repository.folder, 'no-root.json');
+  writeFileSync(noRoot, '[]');
+  const board = { board: 'virtual-board', architecture: 'x64', trust: undefined };
+  for (const [release, on, words] of [
+    ['nowhere', board, /is not there/],
+    ['flows/1.0.0/any', board, /it has flows alone/],
+    ['releases/1.2.0/x64', board, /it is for other/],
+    ['releases/1.0.0/x64', { ...board, architecture: 'arm64' }, /it is for x64, this machine is arm64/],
+    ['releases/1.0.0/x64', { ...board, trust: noRoot }, /is no root metadata/],
+    ['releases/1.0.0/x64', { ...board, trust: join(root, 'none') }, /none is not there/],
+  ] as const) {
+    await t.rejects(firstRelease(join(repository.folder, release), on), { message: words });
+  }
+
+  const release = await firstRelease(place, board);
+  t.equal(release.trustRoot, undefined, 'a repository that nobody signs yet');
+  const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+  mkdirSync(join(root, 'etc'));
+  const slots: Step = { do: 'slots', path: SLOTS, release, why: 'a release' };
+  const steps: Step[] = [slots, { do: 'line', path: '/etc/never', line: 'x', why: 'comes after it' }];
+  for (const [passwd, words] of [
+    ['root:x:0:0::/:/bin/sh\n', /has no entryphone-station/],
+    [`entryphone-station:x:${uid}:${gid}::/:/bin/false\n`, /damaged/],
+  ] as const) {
+    writeFileSync(join(root, 'etc/passwd'), passwd);
+    writeFileSync(join(repository.folder, chunkFile(old.manifest.chunks[0]?.id ?? '')), 'damaged');
+    const results = await carryOut(steps, { root, apply: true });
+    t.match(results, [{ outcome: 'failed', error: words }, { outcome: 'skipped' }]);
+    t.notOk(existsSync(join(root, 'var/lib/entryphone-slots/current')));
+  }
+});
+
 test('what can not be done is said, with what to do, and nothing is half done', async (t) => {
   const root = tempRoot(t);
   const common = ['--root', root, '--role', 'station', '--broker', '192.0.2.10', '--address', '192.0.2.1'];
@@ -168,7 +263,7 @@ test('a command that fails stops the rest, unless the step says what its failure
     { do: 'run', command: ['no-such-program'], why: 'a step that the rest needs' },
     { do: 'line', path: '/etc/never', line: 'x', why: 'comes after it' },
   ];
-  const results = carryOut(steps, { root, apply: true });
+  const results = await carryOut(steps, { root, apply: true });
   t.same(
     results.map((result) => result.outcome),
     ['missed', 'done', 'failed', 'skipped'],
@@ -176,7 +271,7 @@ test('a command that fails stops the rest, unless the step says what its failure
   t.match(results[0]?.error, /no card.*is the card plugged in/);
   t.match(results[2]?.error, /no-such-program failed \(.*ENOENT/);
   t.same(filesOf(root), []);
-  const looked = carryOut(steps, { root, apply: false });
+  const looked = await carryOut(steps, { root, apply: false });
   t.ok(
     looked.every((result) => result.outcome === 'needed'),
     'a dry run runs nothing',

@@ -81,6 +81,26 @@ test('a release on trial is started three times; then the previous one, with the
   t.equal(slots.text('trying'), null);
 });
 
+test('when a release is left, the programs beside the station are asked to leave it too, where the unit says how', async (t) => {
+  const slots = new Slots(t, 'b', 'a');
+  const asked = slots.path('update-restart');
+  const start = (file: string) => {
+    const env = { ...process.env, ENTRYPHONE_UPDATE_RESTART: file };
+    return spawnSync('sh', [launcher, slots.dir, 'start', 'station'], { encoding: 'utf8', env });
+  };
+  slots.write('trying', 'slot=b starts=2\n');
+  t.match(start(asked).stdout, /^b /);
+  t.notOk(existsSync(asked));
+  t.match(start(asked).stdout, /^a /);
+  t.equal(slots.text('update-restart'), 'not confirmed after 3 starts\n');
+  slots.write('trying', 'slot=a starts=3\n');
+  rmSync(slots.path('previous'));
+  symlinkSync('b', slots.path('previous'));
+  const { stdout, stderr } = start(slots.path('nowhere/at/all'));
+  t.match(stdout, /^b /, 'what can not be asked for keeps nothing from being started');
+  t.match(stderr, /could not be restarted/);
+});
+
 test('confirmed on its last start, it stays', async (t) => {
   const slots = new Slots(t, 'b', 'a');
   slots.write('trying', 'slot=b starts=2\n');
@@ -167,7 +187,7 @@ test('without a previous one the other slot is taken, if it is whole; a bad rele
   for (const one of ['a', 'b']) rmSync(none.path(`${one}/manifest.json`));
   const failed = none.launch('start');
   t.equal(failed.status, 69);
-  t.match(failed.err, /install one/);
+  t.match(failed.err, /put one there/);
 });
 
 test('starts that cannot be counted go to the previous release: a full or read-only disk', {

@@ -114,6 +114,11 @@ test('both disks do the same', async (t) => {
     t.same(await disk.list('a'), []);
     t.ok((await disk.freeBytes()) > 0);
   }
+  // As the station's unit has it; the processes beside it are other users'.
+  const mask = process.umask(0o077);
+  t.teardown(() => process.umask(mask));
+  await real.makeFolder('b/dist/src');
+  for (const made of ['b', 'b/dist', 'b/dist/src']) t.equal(statSync(join(root, made)).mode & 0o777, 0o755, made);
   const file = await real.create('rights', 0o755);
   await file.close();
   t.equal(statSync(join(root, 'rights')).mode & 0o777, 0o755);

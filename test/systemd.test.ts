@@ -1,11 +1,13 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Test, test } from 'tap';
 import { NODE_FLAGS } from '../src/adapters/supervisor/node-program.js';
+import { SLOTS } from '../src/install/plan.js';
+import { UPDATE_RESTART_FILE } from '../src/station/updated-station.js';
 
 const root = resolve(import.meta.dirname, '../..');
 const units = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|target|path)$/.test(name));
@@ -42,6 +44,56 @@ test('systemd finds no fault in the units, and little that they may do', async (
         .trim(),
     );
   }
+});
+
+test('from slots: systemd takes the drop-ins, and every command in them goes by the launcher', async (t) => {
+  const dir = tempDir(t);
+  const names = readdirSync(join(root, 'systemd/slots')).map((name) => name.replace(/\.conf$/, ''));
+  t.same(names.sort(), ['entryphone-flows', 'entryphone-inference', 'entryphone-media', 'entryphone-station']);
+  const dropIn = (name: string) => readFileSync(join(root, 'systemd/slots', `${name}.conf`), 'utf8');
+  const verify = (change: (text: string) => string) => {
+    for (const name of names) {
+      const text = readFileSync(join(root, 'systemd', `${name}.service`), 'utf8');
+      writeFileSync(join(dir, `${name}.service`), text);
+      mkdirSync(join(dir, `${name}.service.d`), { recursive: true });
+      writeFileSync(join(dir, `${name}.service.d/slots.conf`), change(dropIn(name)));
+    }
+    const files = names.map((name) => join(dir, `${name}.service`));
+    const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', ...files], { encoding: 'utf8' });
+    return { status, ours: stderr.split('\n').filter((line) => line.includes('entryphone')) };
+  };
+  // Of the units' own commands nothing is left: /opt/entryphone need not be there.
+  t.same(
+    verify((text) => text),
+    { status: 0, ours: [] },
+  );
+  t.match(
+    verify((text) => text.replace('ExecStart=\n', '')).ours.join('\n'),
+    /more than one ExecStart/,
+    'they are read',
+  );
+  for (const name of names) {
+    const program = name.replace('entryphone-', '');
+    const commands = dropIn(name).match(/^Exec\w+=.+$/gm) ?? [];
+    const by = (verb: string) =>
+      `/bin/sh /usr/lib/entryphone/launcher.sh ${SLOTS} ${verb} --config /etc/entryphone/station.yaml`;
+    t.same(
+      commands,
+      program === 'station'
+        ? [
+            `ExecStartPre=-${by('run relay-safe')}`,
+            `ExecStart=${by('start station')}`,
+            `ExecStopPost=${by('run relay-safe')}`,
+          ]
+        : [`ExecStart=${by(`run ${program}`)}`],
+    );
+  }
+  const station = dropIn('entryphone-station');
+  t.match(station, new RegExp(`^ReadWritePaths=${SLOTS}$`, 'm'));
+  // Whoever asks, and whoever listens, mean the same file.
+  const asked = `/run/entryphone/${UPDATE_RESTART_FILE}`;
+  t.match(station, new RegExp(`^Environment=ENTRYPHONE_UPDATE_RESTART=${asked}$`, 'm'));
+  t.match(readFileSync(join(root, 'systemd/entryphone-update-restart.path'), 'utf8'), `PathChanged=${asked}\n`);
 });
 
 test('each process has a user of its own, a watchdog, and what it may not have', async (t) => {

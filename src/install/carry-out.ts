@@ -3,6 +3,7 @@ import { closeSync, fsyncSync, openSync, readFileSync, realpathSync, renameSync,
 import { dirname, join } from 'node:path';
 import { AppError, errorText } from '../core/errors.js';
 import { makeFolder } from '../core/folder.js';
+import { firstReleaseIn, putFirstRelease } from './first-release.js';
 import type { Step } from './plan.js';
 
 /**
@@ -20,7 +21,7 @@ export interface StepResult {
 type Doer<S extends Step> = {
   /** What stands in the way of doing nothing: `needed`, or the outcome. Changes nothing. */
   readonly look: (step: S, root: string) => Outcome;
-  readonly apply: (step: S, root: string) => void;
+  readonly apply: (step: S, root: string) => void | Promise<void>;
 };
 
 /** How each kind of step is carried out. */
@@ -44,19 +45,29 @@ const doers: { readonly [K in Step['do']]: Doer<Extract<Step, { do: K }>> } = {
       write(path, `${step.line}\n${readIfThere(path) ?? ''}`);
     },
   },
+  slots: {
+    look: (step, root) => {
+      const there = firstReleaseIn(placeIn(root, step.path));
+      return there === undefined ? 'needed' : there === step.release.version ? 'already' : 'kept';
+    },
+    apply: (step, root) => putFirstRelease(step.release.place, placeIn(root, step.path), root),
+  },
   run: { look: () => 'needed', apply: (step) => run(step.command) },
 };
 
 /** Carries the steps out, or looks what each would do; stops at the first that fails. */
-export function carryOut(steps: readonly Step[], options: { root: string; apply: boolean }): StepResult[] {
+export async function carryOut(
+  steps: readonly Step[],
+  options: { root: string; apply: boolean },
+): Promise<StepResult[]> {
   let isStopped = false;
-  return steps.map((step): StepResult => {
+  const carried = async (step: Step): Promise<StepResult> => {
     if (isStopped) return { step, outcome: 'skipped' };
     const doer = doers[step.do] as Doer<Step>;
     try {
       const outcome = doer.look(step, options.root);
       if (outcome !== 'needed' || !options.apply) return { step, outcome };
-      doer.apply(step, options.root);
+      await doer.apply(step, options.root);
       return { step, outcome: 'done' };
     } catch (error) {
       const meaning = step.do === 'run' ? step.ifItFails : undefined;
@@ -64,7 +75,10 @@ export function carryOut(steps: readonly Step[], options: { root: string; apply:
       isStopped = true;
       return { step, outcome: 'failed', error: errorText(error) };
     }
-  });
+  };
+  const results: StepResult[] = [];
+  for (const step of steps) results.push(await carried(step));
+  return results;
 }
 
 /** @throws AppError `outside-root` where a link of an image leads out of it */

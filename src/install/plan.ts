@@ -13,6 +13,8 @@ export type Step =
     }
   /** A line that a file must have: put before all others, where no section of the file has begun yet. */
   | { readonly do: 'line'; readonly path: string; readonly line: string; readonly why: string }
+  /** A first release, unpacked into the slots that the launcher starts from; what runs from there already stays. */
+  | { readonly do: 'slots'; readonly path: string; readonly release: FirstRelease; readonly why: string }
   /** Carried out each time, since it is quick and changes nothing the second time. */
   | {
       readonly do: 'run';
@@ -21,6 +23,20 @@ export type Step =
       /** What its failure means, where the rest goes on all the same. */
       readonly ifItFails?: string;
     };
+
+/** A release that a station begins with, and who may sign those that follow. */
+export interface FirstRelease {
+  /** The folder of its manifest in a repository: `…/releases/1.2.3/arm64`. */
+  readonly place: string;
+  readonly version: string;
+  /** The text of the first root metadata; undefined where the repository has none: the station takes no updates then. */
+  readonly trustRoot: string | undefined;
+}
+
+/** Where the station's user may write, and nothing of root's is started from. */
+export const SLOTS = '/var/lib/entryphone-slots';
+const LAUNCHER = '/usr/lib/entryphone/launcher.sh';
+const TRUST_ROOT = '/etc/entryphone/root.json';
 
 /** A file of the release's folders `systemd` and `device`, by its path in there: `systemd/entryphone.target`. */
 export type Sources = ReadonlyMap<string, string>;
@@ -36,6 +52,8 @@ export interface InstallOptions {
   /** Where the board's firmware reads config.txt: /boot/firmware; undefined where it has none. */
   readonly firmware: string | undefined;
   readonly sources: Sources;
+  /** Undefined where the units start what stands in /opt/entryphone. */
+  readonly release: FirstRelease | undefined;
 }
 
 /** What starts with the board. */
@@ -46,11 +64,12 @@ const ENABLED = [
   'entryphone-flows.service',
   'entryphone-inference.service',
   'entryphone-flows-restart.path',
+  'entryphone-update-restart.path',
 ];
 
 /** Every step of an installation, in its order. Pure: nothing is read and nothing is changed. */
 export function planInstall(options: InstallOptions): Step[] {
-  const { board, boardName, role, identity, sources, firmware } = options;
+  const { board, boardName, role, identity, sources, firmware, release } = options;
   const source = (name: string) => sources.get(name) ?? '';
   const ours = (path: string, name: string, why: string): Step => ({
     do: 'file',
@@ -73,12 +92,16 @@ export function planInstall(options: InstallOptions): Step[] {
       const unit = /^systemd\/(.*\.(?:target|service|path))$/.exec(name)?.[1];
       return unit === undefined ? [] : [ours(`/etc/systemd/system/${unit}`, name, 'what systemd keeps running')];
     }),
+    ...(release === undefined ? [] : launchedSteps(sources)),
     ours('/etc/udev/rules.d/60-entryphone.rules', 'device/udev/60-entryphone.rules', 'GPIO rights; names the card'),
     ours('/etc/alsa/conf.d/60-entryphone.conf', 'device/alsa/entryphone.conf', 'the ALSA device entryphone'),
     yours('/etc/entryphone/board.yaml', source(`device/${boardName}.yaml`), 'how the board is wired; edit it to match'),
     ...(identity === undefined
       ? []
-      : [yours('/etc/entryphone/station.yaml', newStationConfig(role, identity, board), 'who this station is')]),
+      : [yours('/etc/entryphone/station.yaml', configOf(role, identity, board, release), 'who this station is')]),
+    ...(release?.trustRoot === undefined
+      ? []
+      : [yours(TRUST_ROOT, release.trustRoot, 'who may sign its releases; trust begins with it')]),
     ...(firmware === undefined ? [] : firmwareSteps(board, firmware)),
     ...commands(options),
   ];
@@ -86,10 +109,18 @@ export function planInstall(options: InstallOptions): Step[] {
 
 /** What is left for a person to do, in words. */
 export function whatIsLeft(options: InstallOptions): string[] {
-  const { role, root, identity } = options;
+  const { role, root, identity, release } = options;
   return [
-    ...(root === '/' ? [] : [`put Entryphone, set up, at ${root.replace(/\/$/, '')}/opt/entryphone`]),
+    ...(root === '/' || release !== undefined
+      ? []
+      : [`put Entryphone, set up, at ${root.replace(/\/$/, '')}/opt/entryphone`]),
     'check /etc/entryphone/board.yaml against the wiring, and /etc/entryphone/station.yaml',
+    ...(release === undefined || identity !== undefined
+      ? []
+      : [`see that /etc/entryphone/station.yaml has ${JSON.stringify({ update: updateKeys(release) })}`]),
+    ...(release !== undefined && release.trustRoot === undefined
+      ? [`put the first root of who signs its releases at ${TRUST_ROOT}, and name it: update.root`]
+      : []),
     role === 'site-host'
       ? 'give each station of siteHost.stations its keys, from /var/lib/entryphone/pki once it runs'
       : `copy ca.pem, ${identity?.id ?? 'ID'}.pem and ${identity?.id ?? 'ID'}--media.pem from the site host to /etc/entryphone/keys`,
@@ -97,7 +128,30 @@ export function whatIsLeft(options: InstallOptions): string[] {
   ];
 }
 
-function commands({ root, board }: InstallOptions): Step[] {
+/** In place of the units' own commands, beside them: systemd reads both. */
+function launchedSteps(sources: Sources): Step[] {
+  const ours = (path: string, name: string, why: string): Step => {
+    return { do: 'file', path, content: sources.get(name) ?? '', owner: 'ours', why };
+  };
+  return [
+    ours(LAUNCHER, 'device/launcher.sh', 'starts the release that is to run; no release replaces it'),
+    ...[...sources.keys()].flatMap((name) => {
+      const unit = /^systemd\/slots\/(.*)\.conf$/.exec(name)?.[1];
+      const path = `/etc/systemd/system/${unit}.service.d/slots.conf`;
+      return unit === undefined ? [] : [ours(path, name, 'has the unit started from the slots')];
+    }),
+  ];
+}
+
+function updateKeys({ trustRoot }: FirstRelease): object {
+  return { slots: SLOTS, ...(trustRoot === undefined ? {} : { root: TRUST_ROOT }) };
+}
+
+function configOf(role: Role, identity: Identity, board: Board, release: FirstRelease | undefined): string {
+  return newStationConfig(role, identity, board, release === undefined ? {} : { update: updateKeys(release) });
+}
+
+function commands({ root, board, release }: InstallOptions): Step[] {
   const image = root === '/' ? [] : [`--root=${root}`];
   const users: Step = { do: 'run', command: ['systemd-sysusers', ...image, 'entryphone.conf'], why: 'makes the users' };
   const enable: Step = {
@@ -105,10 +159,15 @@ function commands({ root, board }: InstallOptions): Step[] {
     command: ['systemctl', ...image, 'enable', ...ENABLED],
     why: 'from the next start on',
   };
-  if (root !== '/') return [users, enable];
+  const slots: Step[] =
+    release === undefined
+      ? []
+      : [{ do: 'slots', path: SLOTS, release, why: `the release ${release.version}, which the station may replace` }];
+  if (root !== '/') return [users, ...slots, enable];
   const trigger = ['udevadm', 'trigger', '--action=add', '--subsystem-match=gpio', '--subsystem-match=sound'];
   return [
     users,
+    ...slots,
     { do: 'run', command: ['systemd-tmpfiles', '--create', 'entryphone.conf'], why: 'makes the folders' },
     { do: 'run', command: ['udevadm', 'control', '--reload'], why: 'takes the rules' },
     { do: 'run', command: trigger, why: 'applies them to what is plugged in' },

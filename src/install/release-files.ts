@@ -6,7 +6,7 @@ import type { Sources } from './plan.js';
 
 /** Every file that an installation copies. */
 export function readSources(): Sources {
-  const folders = ['systemd', 'device', 'device/udev', 'device/alsa'];
+  const folders = ['systemd', 'systemd/slots', 'device', 'device/udev', 'device/alsa'];
   const files = folders.flatMap((folder) =>
     readdirSync(join(packageRoot, folder), { withFileTypes: true })
       .filter((entry) => entry.isFile())

@@ -18,10 +18,11 @@ export interface Identity {
 const BROKER_PORT = 8883;
 
 /**
+ * @param more keys beside those of every station
  * @returns the YAML text of a new station's configuration, with `board` beside it as board.yaml
  * @throws AppError `usage` for an identity that no configuration may have
  */
-export function newStationConfig(role: Role, identity: Identity, board: Board): string {
+export function newStationConfig(role: Role, identity: Identity, board: Board, more: object = {}): string {
   const { id, name, site, address, broker } = identity;
   const keys = role === 'site-host' ? '/var/lib/entryphone/pki' : '/etc/entryphone/keys';
   const pem = (name: string) => (role === 'site-host' ? `${keys}/clients/${name}.pem` : `${keys}/${name}.pem`);
@@ -50,6 +51,7 @@ export function newStationConfig(role: Role, identity: Identity, board: Board): 
       : {}),
     state: '/var/lib/entryphone',
     run: '/run/entryphone',
+    ...more,
   };
   const fault = configSchema.safeParse(config).error?.issues[0];
   if (fault !== undefined) throw new AppError('usage', `${fault.path.join('.')}: ${fault.message}`);

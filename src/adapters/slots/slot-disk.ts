@@ -1,5 +1,5 @@
-import { mkdir, open, readdir, readFile, readlink, rename, rm, statfs, symlink, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, mkdir, open, readdir, readFile, readlink, rename, rm, statfs, symlink, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 
 /**
  * What an update does to a disk, one call of the kernel each, so that another can stand in that loses what was not synced. Paths are
@@ -57,7 +57,12 @@ export function machineDisk(root: string): SlotDisk {
     },
     readLink: (path) => orNull(readlink(at(path))),
     list: async (path) => ((await orNull(readdir(at(path)))) ?? []).sort(),
-    makeFolder: async (path) => void (await mkdir(at(path), { recursive: true, mode: 0o755 })),
+    makeFolder: async (path) => {
+      const first = await mkdir(at(path), { recursive: true, mode: 0o755 });
+      if (first === undefined) return;
+      // Whatever the process' umask: other users run what is in it.
+      for (let made = at(path); made.length >= first.length; made = dirname(made)) await chmod(made, 0o755);
+    },
     create: async (path, mode) => {
       await rm(at(path), { force: true });
       const file = await open(at(path), 'wx', mode);

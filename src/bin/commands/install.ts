@@ -7,6 +7,7 @@ import { loadBoard } from '../../config/load.js';
 import { AppError } from '../../core/errors.js';
 import { packageRoot } from '../../core/package-root.js';
 import { carryOut, type StepResult } from '../../install/carry-out.js';
+import { firstRelease } from '../../install/first-release.js';
 import { type InstallOptions, planInstall, type Step, whatIsLeft } from '../../install/plan.js';
 import { profileOf, readSources } from '../../install/release-files.js';
 import type { Identity, Role } from '../../install/station-config.js';
@@ -23,6 +24,8 @@ interface Options {
   readonly site: string;
   readonly address?: string;
   readonly broker?: string;
+  readonly slots?: string;
+  readonly trust?: string;
   readonly root: string;
   readonly apply?: boolean;
   readonly json?: boolean;
@@ -45,18 +48,23 @@ export function addInstallCommand(program: Command): void {
     .option('--site <id>', "the site's id", 'home')
     .option('--address <ip>', "the station's own address (that of its first network interface)")
     .option('--broker <host>', 'name or address of the site host; needed for role station')
+    .option('--slots <release>', 'run from slots that updates replace, beginning with this release: its folder')
+    .option('--trust <file>', "with --slots, who may sign releases (the repository's metadata/1.root.json)")
     .option('--root <folder>', 'install into an image that stands in this folder', '/')
     .option('--apply', 'do it')
     .option('--json', 'one JSON object')
     .action(install);
 }
 
-function install(options: Options): void {
+async function install(options: Options): Promise<void> {
   const root = resolve(options.root);
   if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) {
     throw new AppError('usage', `${root} is no folder`, { remedy: '--root names the root folder of an image' });
   }
-  if (root === '/' && options.apply === true) checkLive();
+  if (options.trust !== undefined && options.slots === undefined) {
+    throw new AppError('usage', '--trust says who may sign releases of --slots', { remedy: 'Add --slots' });
+  }
+  if (root === '/' && options.apply === true) checkLive(options.slots !== undefined);
   const sources = readSources();
   const profile = profileOf(options.board, sources);
   // One that is there already may have been changed to match the wiring.
@@ -71,8 +79,16 @@ function install(options: Options): void {
     root,
     firmware: ['/boot/firmware', '/boot'].find((folder) => existsSync(join(root, folder, 'config.txt'))),
     sources,
+    release:
+      options.slots === undefined
+        ? undefined
+        : await firstRelease(options.slots, {
+            board: options.board,
+            architecture: root === '/' ? process.arch : undefined,
+            trust: options.trust,
+          }),
   };
-  const results = carryOut(planInstall(plan), { root, apply: options.apply === true });
+  const results = await carryOut(planInstall(plan), { root, apply: options.apply === true });
   const failed = results.filter((result) => result.outcome === 'failed');
   const left = whatIsLeft(plan);
   if (options.json === true) printJson(asJson(results, left, options.apply === true));
@@ -81,11 +97,11 @@ function install(options: Options): void {
 }
 
 /** @throws AppError `not-root`, `wrong-place` */
-function checkLive(): void {
+function checkLive(hasSlots: boolean): void {
   if (process.getuid?.() !== 0) {
     throw new AppError('not-root', 'only root may change this machine', { remedy: 'Use sudo, or leave --apply out' });
   }
-  if (packageRoot !== HOME) {
+  if (packageRoot !== HOME && !hasSlots) {
     throw new AppError('wrong-place', `the units start what stands in ${HOME}, but this is ${packageRoot}`, {
       remedy: `Move it there (mv ${packageRoot} ${HOME}), run make setup there, and install from there`,
     });
@@ -150,5 +166,6 @@ function show(results: readonly StepResult[], left: readonly string[], applied: 
 
 function textOf(step: Step): string {
   if (step.do === 'run') return `run ${step.command.join(' ')}`;
+  if (step.do === 'slots') return `release ${step.release.version} in ${step.path}`;
   return step.do === 'line' ? `line "${step.line}" in ${step.path}` : `file ${step.path}`;
 }
