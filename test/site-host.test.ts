@@ -7,7 +7,9 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Test, test } from 'tap';
-import { ensureSitePki } from '../src/adapters/pki/site-pki.js';
+import { mosquittoAcl } from '../src/adapters/broker/mosquitto-config.js';
+import { SiteBroker } from '../src/adapters/broker/site-broker.js';
+import { ensureSitePki, SWITCHBOARD_ID } from '../src/adapters/pki/site-pki.js';
 import { ManualClock, systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { type CallMessage, callMessageSchema } from '../src/protocol/call-message.js';
@@ -110,6 +112,30 @@ test('a taken port is named, and had as soon as it is free', async (t) => {
     'set aside',
   );
   await again.close();
+});
+
+test('a site host leaves the broker to another that listens there', async (t) => {
+  const dir = folder(t);
+  const listen = { address: '127.0.0.1', port: await freePort() };
+  const common = { clock: systemClock, logger: silentLogger };
+  const host = await SiteHost.start({ dir, site: 'home', listen, stations: DIRECTORY, broker: 'foreign', ...common });
+  t.teardown(() => host.close());
+  await until(() => host.status().broker.fault !== null);
+  t.equal(host.broker.pid, undefined, 'none is started');
+  t.match(host.status().broker, { running: false, fault: /127\.0\.0\.1/ });
+  const pki = await ensureSitePki({
+    dir: join(dir, 'pki'),
+    site: 'home',
+    stations: Object.keys(DIRECTORY),
+    addresses: [],
+  });
+  const other = await SiteBroker.start({
+    ...{ dir: join(dir, 'other'), listen, acl: mosquittoAcl('home', Object.keys(DIRECTORY), SWITCHBOARD_ID) },
+    ...{ server: pki.server, probe: pki.credentialsOf('door'), ...common },
+  });
+  t.teardown(() => other.stop());
+  await until(() => host.status().broker.running);
+  t.equal(host.status().broker.fault, null);
 });
 
 test('the broker does not outlive a site host that is killed', async (t) => {

@@ -1,6 +1,7 @@
 import { dirname, resolve } from 'node:path';
 import * as z from 'zod';
 import { ConfigError, type ConfigFault, check, deepFreeze, readYaml } from './load.js';
+import { id } from './schema.js';
 
 /** The fleet manager's configuration, in YAML. Paths that are not absolute are meant from the file's own folder. */
 export const managerSchema = z.strictObject({
@@ -12,6 +13,9 @@ export const managerSchema = z.strictObject({
       key: z.string().min(1),
     })
     .describe('the broker that stations are reached by'),
+  site: id
+    .optional()
+    .describe('the one whose broker it is; without it every site of a broker, which NATS lets nobody ask for'),
   repository: z
     .strictObject({
       folder: z.string().min(1).describe('releases, chunks and metadata (entryphone release publish)'),
@@ -36,9 +40,10 @@ export function loadManagerConfig(file: string): Readonly<ManagerConfig> {
   const config = raw === undefined ? undefined : check(managerSchema, raw, file, faults);
   if (config === undefined || faults.length > 0) throw new ConfigError(faults);
   const at = (path: string): string => resolve(dirname(file), path);
-  const { mqtt, repository, state, run } = config;
+  const { mqtt, site, repository, state, run } = config;
   return deepFreeze({
     mqtt: { url: mqtt.url, ca: at(mqtt.ca), cert: at(mqtt.cert), key: at(mqtt.key) },
+    ...(site === undefined ? {} : { site }),
     ...(repository === undefined
       ? {}
       : {

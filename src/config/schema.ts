@@ -321,6 +321,12 @@ export const configSchema = z.strictObject({
           }),
         )
         .describe('the directory: who is in the site, and whom each may call (all, where it is left out)'),
+      broker: z
+        .enum(['own', 'foreign'])
+        .default('own')
+        .describe(
+          'own: mosquitto, started here; foreign: another broker listens there, which knows the same certificates',
+        ),
       cloud: z
         .strictObject({
           url: z.url({ protocol: /^mqtts$/ }).describe("mqtts://host:port of the cloud's broker"),

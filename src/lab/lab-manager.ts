@@ -37,15 +37,16 @@ export class LabManager {
     run: string;
     url: string;
     pki: string;
+    site: string;
     repository: string;
     onLog: (line: string) => void;
   }): Promise<LabManager> {
-    const { dir, run, url, pki, repository, onLog } = options;
+    const { dir, run, url, pki, site, repository, onLog } = options;
     for (const folder of [dir, run]) makeFolder(folder);
     const own = join(pki, 'clients', `${MANAGER_ID}.pem`);
     const file = join(dir, 'manager.yaml');
     const mqtt = { url, ca: join(pki, 'ca.pem'), cert: own, key: own };
-    const config = { mqtt, repository: { folder: repository }, state: join(dir, 'state'), run };
+    const config = { mqtt, site, repository: { folder: repository }, state: join(dir, 'state'), run };
     writeFileSync(file, stringify(config), { mode: 0o600 });
     const service = new Service({
       clock: systemClock,

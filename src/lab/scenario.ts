@@ -39,15 +39,18 @@ export async function startScenarioSite(
     readonly testsRelay?: boolean;
     /** Stations that run from slots. */
     readonly slots?: SitePlan['slots'];
+    /** Of a broker that runs already, and is not mosquitto. */
+    readonly foreignBrokerPort?: number | undefined;
   } = {},
 ): Promise<Site> {
-  const { flows = false, via = 'direct', hearing = false, testsRelay = false, slots = {} } = options;
+  const { flows = false, via = 'direct', hearing = false, testsRelay = false, slots = {}, foreignBrokerPort } = options;
   const cloud = via === 'gateway' ? await startCloud(context) : undefined;
   return Site.start({
     cloud,
     dir: join(context.dir, 'site'),
     runDir: join(context.dir, 'run'),
-    brokerPort: await freePort(),
+    brokerPort: foreignBrokerPort ?? (await freePort()),
+    broker: foreignBrokerPort === undefined ? 'own' : 'foreign',
     firstRtpPort: FIRST_RTP_PORT,
     ...(flows === false ? {} : { flows: await flowsPlan(typeof flows === 'string' ? flows : 'door-station') }),
     hearing,

@@ -33,6 +33,8 @@ export interface SitePlan {
   readonly hearing: boolean;
   /** Null: one site, which the indoor station hosts. */
   readonly cloud: CloudPlan | null;
+  /** The site's broker is mosquitto, or another that listens at its port. */
+  readonly broker: 'own' | 'foreign';
   /** Stations that run from slots, and take updates of a fleet manager. */
   readonly slots: Readonly<Partial<Record<StationId, SlotsPlan>>>;
 }
@@ -104,6 +106,7 @@ export function stationConfig(plan: SitePlan, id: StationId): string {
       ? {
           siteHost: {
             listen: { address: '127.0.0.1', port: brokerPort },
+            broker: plan.broker,
             stations: directoryOf(cloud === null ? STATIONS : [id]),
             ...(cloud === null ? {} : { cloud: { url: cloud.url, ...cloud.pems[id] } }),
           },
@@ -121,7 +124,7 @@ function updateOf(slots: SlotsPlan | undefined): object {
     : { update: { slots: slots.dir, root: slots.root, maxRateBps: slots.maxRateBps, needsSelfTest: true } };
 }
 
-function directoryOf(ids: readonly StationId[]): object {
+export function directoryOf(ids: readonly StationId[]): Record<string, { name: string; numbers: string[] }> {
   return Object.fromEntries(
     ids.map((id) => [id, { name: STATION_NAMES[id], numbers: [String(STATIONS.indexOf(id) + 1)] }]),
   );

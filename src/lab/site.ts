@@ -50,6 +50,8 @@ export interface SiteOptions {
   readonly flows?: FlowsPlan;
   /** The door station hears by itself: a process more, waited for by nobody either. */
   readonly hearing?: boolean;
+  /** Another broker than mosquitto listens at `brokerPort`. */
+  readonly broker?: SitePlan['broker'];
   /** Stations that run from slots: each of their processes by the launcher. */
   readonly slots?: SitePlan['slots'];
   /** Two sites, each station the host of its own, which this joins; stopped with them. */
@@ -243,6 +245,7 @@ function planOf(options: SiteOptions, sound: VirtualSound): SitePlan {
     flows: options.flows ?? null,
     hearing: options.hearing ?? false,
     cloud: options.cloud?.plan ?? null,
+    broker: options.broker ?? 'own',
     slots: options.slots ?? {},
   };
 }

@@ -5,11 +5,12 @@ import { AppError } from '../core/errors.js';
 import type { JobView } from '../protocol/manager-api.js';
 import { waitUntil } from './held-call.js';
 import { holdNoise } from './held-noise.js';
+import { type BrokerName, startForeignBroker } from './lab-broker.js';
 import { LabManager } from './lab-manager.js';
 import { type LabRelease, LabReleases } from './lab-releases.js';
 import { attempt, inTime, type ScenarioContext, startScenarioSite } from './scenario.js';
 import type { Site } from './site.js';
-import type { StationId } from './site-config.js';
+import { SITE_OF, type StationId } from './site-config.js';
 import { buttonLine } from './site-control.js';
 import { StationWatch } from './station-watch.js';
 
@@ -52,7 +53,7 @@ interface UpdateFigures {
 export interface UpdateScenarioResult {
   readonly ok: boolean;
   readonly failed: readonly string[];
-  readonly broker: 'mosquitto';
+  readonly broker: BrokerName;
   /** What the releases are. */
   readonly release: {
     readonly files: number;
@@ -68,7 +69,10 @@ export interface UpdateScenarioResult {
 }
 
 /** A station that runs from slots is updated by a fleet manager over the site's broker: well, badly, and by a line. */
-export async function runUpdateScenario(context: ScenarioContext): Promise<UpdateScenarioResult> {
+export async function runUpdateScenario(
+  context: ScenarioContext,
+  brokerName: BrokerName = 'mosquitto',
+): Promise<UpdateScenarioResult> {
   const { dir, log } = context;
   const failed: string[] = [];
   const { releases, old, good, bad, line } = await LabReleases.make(join(dir, 'repository'), log);
@@ -76,9 +80,13 @@ export async function runUpdateScenario(context: ScenarioContext): Promise<Updat
   log('installing the release that is there already');
   await releases.install(old, slots);
   const plan = { dir: slots, root: releases.root, maxRateBps: MAX_RATE_BPS };
-  const site = await startScenarioSite(context, { slots: { [STATION]: plan } });
-  const undo: (() => Promise<void> | void)[] = [() => site.stop()];
+  const undo: (() => Promise<void> | void)[] = [];
   try {
+    const foreign = brokerName === 'mosquitto' ? undefined : await startForeignBroker(brokerName, context);
+    if (foreign !== undefined) undo.push(() => foreign.stop());
+    const slotsOf = { [STATION]: plan };
+    const site = await startScenarioSite(context, { slots: slotsOf, foreignBrokerPort: foreign?.port });
+    undo.push(() => site.stop());
     await site.sound.joinSpeaker(STATION, LOOP_GAIN_DB);
     const noise = holdNoise({ device: site.sound.devices(STATION).feed, dbfs: NOISE_DBFS, env: site.sound.env });
     undo.push(() => noise.stop());
@@ -88,6 +96,7 @@ export async function runUpdateScenario(context: ScenarioContext): Promise<Updat
       run: join(dir, 'run-manager'),
       url: `mqtts://127.0.0.1:${site.plan.brokerPort}`,
       pki: join(site.plan.dir, 'indoor/state/pki'),
+      site: SITE_OF.indoor,
       repository: releases.folder,
       onLog: () => {},
     });
@@ -105,7 +114,7 @@ export async function runUpdateScenario(context: ScenarioContext): Promise<Updat
     return {
       ok: failed.length === 0,
       failed,
-      broker: 'mosquitto',
+      broker: brokerName,
       release: {
         files: good.manifest.files.length,
         sizeBytes: good.manifest.sizeBytes,

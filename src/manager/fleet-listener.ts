@@ -19,19 +19,21 @@ const KIND = /^[a-z0-9-]{1,64}$/;
  */
 export function hearFleet(options: {
   link: Pick<MqttLink, 'subscribe'>;
+  /** `+` for every site of the broker. */
+  site: string;
   store: FleetStore;
   refused: Counters<string>;
   onOnline: (site: string, station: string) => void;
   onJob: (site: string, station: string, jobId: string, body: Uint8Array) => void;
   onAnswer: (site: string, station: string, body: Uint8Array) => void;
 }): void {
-  const { link, store, refused, onOnline, onJob, onAnswer } = options;
+  const { link, site: heard, store, refused, onOnline, onJob, onAnswer } = options;
 
   const hear = (
     path: string,
     take: (site: string, station: string, name: string, message: LinkMessage) => void,
   ): void => {
-    link.subscribe(topic('+', '+', 'up', path), (message) => {
+    link.subscribe(topic(heard, '+', 'up', path), (message) => {
       const address = parseTopic(message.topic);
       const name = address?.path.split('/')[1] ?? '';
       if (address === undefined || (path.endsWith('/+') && !KIND.test(name))) return refused.count('malformed-topic');
@@ -67,7 +69,7 @@ export function hearFleet(options: {
     if (retained) refused.count('retained');
     else onJob(site, station, jobId, body);
   });
-  link.subscribe(topic('+', '+', 'up', `res/${MANAGER_ID}`), ({ topic: name, body, retained }) => {
+  link.subscribe(topic(heard, '+', 'up', `res/${MANAGER_ID}`), ({ topic: name, body, retained }) => {
     const address = parseTopic(name);
     if (address === undefined || retained) return refused.count(retained ? 'retained' : 'malformed-topic');
     onAnswer(address.site, address.station, body);

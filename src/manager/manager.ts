@@ -69,6 +69,7 @@ export class FleetManager {
     const { config, key, clock, logger } = options;
     const { url, ca, cert, key: keyFile } = config.mqtt;
     const { refused } = this;
+    const site = config.site ?? '+';
     const common = { clock, logger };
     this.#config = config;
     this.#key = key;
@@ -96,6 +97,7 @@ export class FleetManager {
     });
     hearFleet({
       link: this.#link,
+      site,
       store: this.store,
       refused,
       onOnline: (...station) => this.jobs.online(...station),
@@ -105,7 +107,7 @@ export class FleetManager {
     this.#link.onState(({ connected }) => connected && this.jobs.connected());
     const { folder, keys, passphraseFile } = config.repository ?? {};
     this.#pieces =
-      folder === undefined ? undefined : new PieceServer({ link: this.#link, site: '+', dir: folder, ...common });
+      folder === undefined ? undefined : new PieceServer({ link: this.#link, site, dir: folder, ...common });
     this.#timestamps =
       folder === undefined || keys === undefined || passphraseFile === undefined
         ? undefined

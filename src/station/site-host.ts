@@ -29,6 +29,8 @@ export interface SiteHostOptions {
   readonly cloud?:
     | { readonly url: string; readonly ca: string; readonly cert: string; readonly key: string }
     | undefined;
+  /** `config.siteHost.broker`: whether it is started here. */
+  readonly broker?: 'own' | 'foreign';
   /** `config.siteHost.echo`: the echo extension's number. */
   readonly echo?: { readonly enabled: boolean; readonly number: string } | undefined;
   readonly clock: Clock;
@@ -51,6 +53,7 @@ export class SiteHost {
   #echo: EchoExtension | undefined;
   readonly #pki: SitePki;
   readonly #links: readonly MqttLink[];
+  readonly #isForeign: boolean;
 
   private constructor(parts: {
     broker: SiteBroker;
@@ -59,6 +62,7 @@ export class SiteHost {
     pki: SitePki;
     links: readonly MqttLink[];
     hasEcho: boolean;
+    isForeign: boolean;
   }) {
     this.broker = parts.broker;
     this.switchboard = parts.switchboard;
@@ -66,6 +70,7 @@ export class SiteHost {
     this.#pki = parts.pki;
     this.#links = parts.links;
     this.#hasEcho = parts.hasEcho;
+    this.#isForeign = parts.isForeign;
   }
 
   /**
@@ -76,7 +81,8 @@ export class SiteHost {
     const { dir, site, stations, listen, clock, cloud, echo } = options;
     const logger = options.logger.child({ part: 'site-host' });
     const pki = await ensureSiteCredentials(options);
-    const broker = await SiteBroker.start({
+    const isForeign = options.broker === 'foreign';
+    const broker = await SiteBroker[isForeign ? 'unstarted' : 'start']({
       dir: join(dir, 'broker'),
       listen,
       acl: mosquittoAcl(site, Object.keys(stations), SWITCHBOARD_ID),
@@ -108,7 +114,7 @@ export class SiteHost {
     const peerOf = (callId: string, station: string) => switchboard.peerOf(callId, station);
     const mediaSwitch = new MediaSwitch({ link: links[1], site, peerOf, clock, logger });
     for (const link of links) link.start();
-    return new SiteHost({ broker, switchboard, mediaSwitch, pki, links, hasEcho: echo?.enabled === true });
+    return new SiteHost({ broker, switchboard, mediaSwitch, pki, links, hasEcho: echo?.enabled === true, isForeign });
   }
 
   /** From now on the echo extension answers, where the configuration has one, with sessions of this media process. */
@@ -134,7 +140,7 @@ export class SiteHost {
   }
 
   status(): NonNullable<StationStatus['siteHost']> {
-    const { running, fault } = this.broker.state;
+    const { running, fault } = this.#isForeign ? this.#foreign() : this.broker.state;
     const { refused, ...figures } = this.switchboard.figures();
     return {
       broker: { running, fault: fault === null ? null : errorText(fault) },
@@ -150,6 +156,12 @@ export class SiteHost {
         ),
       },
     };
+  }
+
+  /** What is known of a broker that another runs. */
+  #foreign(): { running: boolean; fault: Error | null } {
+    const { connected = false, fault = null } = this.#links[0]?.state ?? {};
+    return { running: connected, fault };
   }
 
   /** Within a second and a half. */

@@ -70,6 +70,11 @@ export class SiteBroker {
     return broker;
   }
 
+  /** One that is never started: another runs it. */
+  static async unstarted(options: SiteBrokerOptions): Promise<SiteBroker> {
+    return new SiteBroker(options);
+  }
+
   get state(): BrokerState {
     return this.#state;
   }

@@ -10,7 +10,7 @@ import { note } from './output.js';
 /** @throws AppError `usage` where there is no certificate for a manager; `config-invalid` */
 export async function prepareManager(
   folder: string,
-  options: { readonly url: string; readonly credentials: string; readonly repository?: string },
+  options: { readonly url: string; readonly credentials: string; readonly site?: string; readonly repository?: string },
 ): Promise<void> {
   const dir = resolve(folder);
   const own = resolve(options.credentials, 'clients', `${MANAGER_ID}.pem`);
@@ -23,8 +23,9 @@ export async function prepareManager(
   const file = join(dir, 'manager.yaml');
   if (!existsSync(file)) {
     const mqtt = { url: options.url, ca: resolve(options.credentials, 'ca.pem'), cert: own, key: own };
+    const site = options.site === undefined ? {} : { site: options.site };
     const repository = options.repository === undefined ? {} : { repository: { folder: resolve(options.repository) } };
-    writeFileSync(file, stringify({ mqtt, ...repository, state: 'state', run: 'run' }), { mode: 0o600 });
+    writeFileSync(file, stringify({ mqtt, ...site, ...repository, state: 'state', run: 'run' }), { mode: 0o600 });
   }
   const { run } = loadManagerConfig(file);
   note(`start it: .toolchain/bin/node dist/src/bin/manager.js --config ${file}`);

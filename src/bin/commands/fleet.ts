@@ -64,6 +64,7 @@ export function addFleetCommands(program: Command): void {
     .description('writes manager.yaml, for node dist/src/bin/manager.js; keeps one that is there')
     .requiredOption('--url <url>', "mqtts://host:port of a site's broker, or of the cloud's")
     .requiredOption('--credentials <folder>', "certificates: a site host's state/pki, or the cloud's pki")
+    .option('--site <id>', 'the one whose broker it is; else all that the broker has')
     .option('--repository <folder>', 'of releases (entryphone release publish)')
     .action(prepareManager);
   command('stations', 'all that were ever heard of, and what they run').action(stations);

@@ -15,6 +15,7 @@ import { runFlowsScenario } from '../../lab/flows-scenario.js';
 import { runHealScenario } from '../../lab/heal-scenario.js';
 import type { Line } from '../../lab/impaired-network.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
+import { BROKERS, type BrokerName } from '../../lab/lab-broker.js';
 import { inOwnNetwork, networkToolsEnv } from '../../lab/own-network.js';
 import { runPathScenario } from '../../lab/path-scenario.js';
 import { runPowercutScenario } from '../../lab/powercut-scenario.js';
@@ -143,9 +144,16 @@ export function addLabCommands(program: Command): void {
   lab
     .command('update')
     .description('a station is updated by a fleet manager over MQTT: well, badly, and by a changed line')
+    .addOption(
+      new Option('--broker <name>', "the site's: NATS and RabbitMQ as Debian has them")
+        .choices(BROKERS)
+        .default('mosquitto'),
+    )
     .option('--json', JSON_OPTION)
     .addHelpText('after', UPDATE_KEYS)
-    .action((options: { json?: boolean }) => runScenario(options, runUpdateScenario));
+    .action(({ broker, ...options }: { broker: BrokerName; json?: boolean }) =>
+      runScenario(options, (context) => runUpdateScenario(context, broker)),
+    );
   lab
     .command('attacks')
     .description('updates that are forged, old, mixed, endless or by the wrong key: each is refused')
@@ -259,7 +267,7 @@ calls      of the file system, each of which was in its turn the first that was 
 mechanism  what is lost by a cut, and how`;
 
 const UPDATE_KEYS = `
-Releases of this checkout, without Node-RED, signed by keys of the lab; over mosquitto with TLS.
+Releases of this checkout, without Node-RED, signed by keys of the lab; by TLS over the broker that is named.
 good, bad and line each have
   state, reason  of the job, as the station told it; steps: how it came there
   runs           which release the station runs afterwards
