@@ -332,6 +332,16 @@ test('an outbox is bounded, and a damaged file is set aside', async (t) => {
   );
   reopened.close();
 
+  const mixed = new Outbox({ ...clips, path: join(dir, 'mixed.db') });
+  mixed.add('door', { open: true });
+  for (const n of [1, 2, 3, 4]) mixed.add('alert', { n, clip: 'x'.repeat(60_000) });
+  t.same(
+    mixed.next(10).map(({ kind }) => kind),
+    ['door', 'alert', 'alert', 'alert'],
+    'clips drive no event of the door out',
+  );
+  mixed.close();
+
   const whole = readFileSync(path);
   for (const damaged of [
     Buffer.from('this was never a database, nor will it be'),

@@ -22,6 +22,8 @@ export interface OutboxEntry {
 const MOST_BODY_BYTES = 65_024;
 /** Of all that waits: clips add up, and a board's disk is a card of a few GB. */
 const MOST_BYTES = 32 * 1024 * 1024;
+/** With a clip in it. Where bytes are short such go first: calls and the door take next to none. */
+const LARGE_BODY_BYTES = 4_096;
 const SCHEMA = [
   `CREATE TABLE IF NOT EXISTS event (
       seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, at_ms INTEGER NOT NULL
@@ -32,7 +34,7 @@ const KIND = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
 
 /**
  * Events that must reach the broker, kept on disk until it has acknowledged them; a power cut loses none that `add` took.
- * Bounded: the oldest goes, and is counted. A file that is not ours, or damaged, is set aside under another name.
+ * Bounded: the oldest goes, of clips first, and is counted. A file that is not ours, or damaged, is set aside under another name.
  */
 export class Outbox {
   readonly #db: DatabaseSync;
@@ -138,7 +140,7 @@ export class Outbox {
     this.#db.close();
   }
 
-  /** The oldest go until the rest is within both bounds. */
+  /** The oldest go until the rest is within both bounds; for too many bytes the oldest that are large. */
   #makeRoom(): void {
     const tooMany = this.#waiting - this.#mostEntries;
     if (tooMany > 0) {
@@ -146,7 +148,10 @@ export class Outbox {
       this.#dropped += this.#remove(oldest.map(({ seq }) => Number(seq)));
     }
     while (this.#waitingBytes > this.#mostBytes && this.#waiting > 1) {
-      const oldest = this.#db.prepare('SELECT seq FROM event ORDER BY seq LIMIT 1').all();
+      const large = this.#db
+        .prepare('SELECT seq FROM event WHERE length(CAST(body AS BLOB)) > ? ORDER BY seq LIMIT 1')
+        .all(LARGE_BODY_BYTES);
+      const oldest = large.length > 0 ? large : this.#db.prepare('SELECT seq FROM event ORDER BY seq LIMIT 1').all();
       this.#dropped += this.#remove(oldest.map(({ seq }) => Number(seq)));
     }
   }
