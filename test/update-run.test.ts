@@ -1,11 +1,21 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type Test, test } from 'tap';
 import { machineDisk } from '../src/adapters/slots/slot-disk.js';
 import { systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
-import { chunkFile } from '../src/fleet/manifest.js';
+import { type Chunk, chunkFile } from '../src/fleet/manifest.js';
 import type { UpdateJournal } from '../src/fleet/update-journal.js';
 import { PowerCutDisk } from '../src/lab/power-cut-disk.js';
 import { type Behaviour, diskWithOldRelease, labReleases, UpdateMachine } from '../src/lab/update-machine.js';
@@ -174,4 +184,28 @@ test('a manifest that is cut off, of another kind, or not where a repository has
   await t.rejects(updater.order({ ...order, manifestText: flows }), { code: 'kind-unsupported' });
   t.throws(() => repositoryOf('/stick/elsewhere', releases.next.manifest), { code: 'usage' });
   t.equal(repositoryOf('/stick/releases/1.1.0/x64', releases.next.manifest), '/stick');
+});
+
+test('a stick whose chunks are links, devices, pipes or files without end costs the job, and nothing else', async (t) => {
+  const dir = folder(t);
+  const bring = folderSource(dir);
+  const content = Buffer.from('as it is stored');
+  const put = (n: number): { chunk: Chunk; file: string } => {
+    const id = n.toString(16).padStart(64, '0');
+    const file = join(dir, chunkFile(id));
+    mkdirSync(dirname(file), { recursive: true });
+    return { chunk: { id, sizeBytes: 40, storedBytes: content.length }, file };
+  };
+  const none = new AbortController().signal;
+  const [whole, long, link, pipe, absent] = [put(1), put(2), put(3), put(4), put(5)];
+  writeFileSync(whole.file, content);
+  t.same(Buffer.from(await bring(whole.chunk, none)), content);
+  writeFileSync(long.file, '');
+  truncateSync(long.file, 1e12);
+  await t.rejects(bring(long.chunk, none), { code: 'chunk-wrong' });
+  symlinkSync('/dev/zero', link.file);
+  await t.rejects(bring(link.chunk, none), { code: 'chunk-absent', message: /ELOOP/ });
+  execFileSync('mkfifo', [pipe.file]);
+  await t.rejects(bring(pipe.chunk, none), { code: 'chunk-wrong' });
+  await t.rejects(bring(absent.chunk, none), { code: 'chunk-absent' });
 });

@@ -147,8 +147,10 @@ function unknownSource(origin: string): FetchChunk {
 
 function readBounded(file: string, mostBytes: number): Buffer {
   try {
-    if (statSync(file).size > mostBytes)
-      throw new AppError('release-absent', `${file} has more than ${mostBytes} bytes`);
+    const found = statSync(file);
+    // A pipe or a device on the stick would be read without end.
+    if (!found.isFile() || found.size > mostBytes)
+      throw new AppError('release-absent', `${file} is no file of at most ${mostBytes} bytes`);
     return readFileSync(file);
   } catch (cause) {
     if (cause instanceof AppError) throw cause;
