@@ -16,6 +16,7 @@ import { addRunCommand } from './commands/run.js';
 import { addSelfTestCommand } from './commands/selftest.js';
 import { addSiteCommands } from './commands/site.js';
 import { addStatusCommand } from './commands/status.js';
+import { addUpdateCommands } from './commands/update.js';
 
 const program = new Command('entryphone')
   .description(
@@ -47,6 +48,7 @@ addGatewayCommand(program);
 addAudioCommand(program);
 addNodesCommand(program);
 addFlowsCommands(program);
+addUpdateCommands(program);
 addFleetCommands(program);
 addKeysCommands(program);
 addReleaseTrustCommands(addReleaseCommands(program));
