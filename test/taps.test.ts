@@ -5,15 +5,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
 import { TapReceiver } from '../src/adapters/udp/tap-receiver.js';
-import { ManualClock } from '../src/core/clock.js';
+import { ManualClock, systemClock } from '../src/core/clock.js';
 import { Counters } from '../src/core/counters.js';
 import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
 import { L16_PAYLOAD_TYPE, L16Reader, L16Writer } from '../src/rtp/l16.js';
 import { writeRtp } from '../src/rtp/rtp-packet.js';
+import { EngineClient } from '../src/station/engine-client.js';
 import { StationTaps } from '../src/station/station-taps.js';
 import { agreement, RATE_HZ, started } from './support/engine.js';
 import { freeUdpPort, until } from './support/site.js';
+import { EngineDouble } from './support/station-doubles.js';
 
 const FRAME = 160;
 
@@ -260,4 +262,33 @@ test('the station grants taps as its configuration says, ends them with their ho
   t.equal(await granted.open({ owner: 'inference', holder: other, source: 'speaker', port: 6_001 }), 7);
   clock.advance(60_000);
   t.equal(await granted.open(order), 7);
+});
+
+test('a tap that a media process opens and is too slow to tell of is closed again', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-taps-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const media = await EngineDouble.start(dir);
+  t.teardown(() => media.stop());
+  const nothing = (): void => {};
+  const engine = new EngineClient({
+    path: join(dir, 'media.sock'),
+    identity: null,
+    clock: systemClock,
+    logger: silentLogger,
+    events: {
+      ...{ onCapture: nothing, onHeard: nothing, onSilent: nothing, onSlow: nothing, onMoved: nothing },
+      ...{ onQuality: nothing, onDigit: nothing, onClipEnded: nothing, onLost: nothing },
+    },
+  });
+  t.teardown(() => engine.close());
+  await engine.reached(5_000);
+  const order = { tapId: 'one', source: 'microphone', remote: { address: '127.0.0.1', port: 5_000 } } as const;
+  media.fails = true;
+  await t.rejects(engine.openTap(order), { code: 'timeout' });
+  await until(() => media.taps.size === 0);
+  media.fails = false;
+  t.equal(await engine.openTap(order), 35_000);
+  media.fails = true;
+  await t.rejects(engine.openTap(order), { code: 'timeout' });
+  t.equal(media.taps.size, 1, 'one that was open before stays');
 });

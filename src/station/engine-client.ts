@@ -192,12 +192,14 @@ export class EngineClient {
    * @throws AppError `too-many-taps`, `socket-failed`
    */
   async openTap(order: TapOrder): Promise<number | null> {
+    const isNew = !this.#taps.has(order.tapId);
     this.#taps.set(order.tapId, order);
     try {
       return (await this.#connected().call('tap.open', order)).ssrc;
     } catch (error) {
       if (error instanceof AppError && error.code === 'connection-closed') return null;
-      this.#taps.delete(order.tapId);
+      // One that answers too late may have opened it all the same: nobody is to hear what nobody knows to be open.
+      if (isNew) void this.closeTap(order.tapId);
       throw error;
     }
   }

@@ -124,6 +124,7 @@ export class EngineDouble {
         },
         'tap.open': ({ tapId, source, remote }) => {
           engine.taps.set(tapId, `${source} ${remote.address}:${remote.port}`);
+          if (engine.fails) throw new AppError('timeout', 'it is open, but the answer comes too late');
           return { ssrc: remote.port * 7, rateHz: TAP_RATE_HZ };
         },
         'tap.close': ({ tapId }) => {
