@@ -55,6 +55,6 @@ export function serveLocalApi(options: {
 function needed(updates: StationUpdates | undefined): StationUpdates {
   if (updates !== undefined) return updates;
   throw new AppError('updates-off', 'this station does not run from slots', {
-    remedy: 'Install it with slots: docs/updates.md',
+    remedy: 'Install it with slots: docs/board.md',
   });
 }
