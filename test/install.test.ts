@@ -62,7 +62,8 @@ test('the profiles that ship are boards, each with its own chip, and pins that t
   t.same(boards.sort(), ['raspberry-pi-4', 'raspberry-pi-5', 'raspberry-pi-zero-2-w', 'virtual-board']);
   const chips = new Set<string>();
   for (const name of boards) {
-    const { gpio, sound } = loadBoard(join(checkout, 'device', `${name}.yaml`));
+    const { profile, gpio, sound } = loadBoard(join(checkout, 'device', `${name}.yaml`));
+    t.equal(profile, name, 'which releases are for it is known under whatever name it is installed');
     chips.add(gpio.chip);
     const lines = [gpio.relay, ...Object.values(gpio.buttons), ...Object.values(gpio.leds)].map(
       (one) => one?.line ?? 99,

@@ -13,12 +13,14 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type Test, test } from 'tap';
 import { machineDisk } from '../src/adapters/slots/slot-disk.js';
+import type { Board, Config } from '../src/config/schema.js';
 import { systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { type Chunk, chunkFile } from '../src/fleet/manifest.js';
 import type { UpdateJournal } from '../src/fleet/update-journal.js';
 import { PowerCutDisk } from '../src/lab/power-cut-disk.js';
 import { type Behaviour, diskWithOldRelease, labReleases, UpdateMachine } from '../src/lab/update-machine.js';
+import { UpdatedStation } from '../src/station/updated-station.js';
 import { folderSource, repositoryOf } from '../src/update/folder-source.js';
 import { Updater } from '../src/update/updater.js';
 
@@ -208,4 +210,31 @@ test('a stick whose chunks are links, devices, pipes or files without end costs 
   execFileSync('mkfifo', [pipe.file]);
   await t.rejects(bring(pipe.chunk, none), { code: 'chunk-wrong' });
   await t.rejects(bring(absent.chunk, none), { code: 'chunk-absent' });
+});
+
+test('a board is known to releases by its profile, under whatever name that is installed', async (t) => {
+  const boardOf = async (board: Partial<Board>, file: string) => {
+    const station = new UpdatedStation(
+      {
+        ...{
+          config: { board: file } as Config,
+          board: board as Board,
+          firmware: '1.0.0',
+          notify: { restart: () => {} },
+        },
+        ...{
+          noise: () => null,
+          isReady: async () => true,
+          isOnBroker: () => true,
+          clock: systemClock,
+          logger: silentLogger,
+        },
+        selfTest: () => Promise.reject(new Error('nobody asks for it')),
+      },
+      'a',
+    );
+    return (await station.facts()).board;
+  };
+  t.equal(await boardOf({ profile: 'raspberry-pi-4' }, '/etc/entryphone/board.yaml'), 'raspberry-pi-4');
+  t.equal(await boardOf({}, '/opt/entryphone/device/raspberry-pi-5.yaml'), 'raspberry-pi-5', 'one of before');
 });

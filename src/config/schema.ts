@@ -31,6 +31,13 @@ export const buttonAction = z.discriminatedUnion('do', [
 export type ButtonAction = z.infer<typeof buttonAction>;
 
 export const boardSchema = z.strictObject({
+  profile: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,63}$/, 'must be lowercase letters, digits and -')
+    .optional()
+    .describe(
+      'the name of the board, by which releases say which boards they are for; that of the file, unless told otherwise',
+    ),
   description: z.string().max(200).optional(),
   gpio: z.strictObject({
     chip: z.string().min(1).max(64).describe('label of the GPIO chip, as /sys/class/gpio/gpiochip*/label shows it'),

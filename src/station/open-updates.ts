@@ -1,6 +1,6 @@
 import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import type { Notifier } from '../adapters/supervisor/notify.js';
-import type { Config } from '../config/schema.js';
+import type { Board, Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
@@ -26,6 +26,7 @@ export interface OpenUpdates {
  */
 export async function openUpdates(parts: {
   readonly config: Config;
+  readonly board: Board;
   readonly link: MqttLink;
   readonly engine: EngineClient;
   readonly flows: () => Flows | undefined;
@@ -37,11 +38,11 @@ export async function openUpdates(parts: {
   readonly clock: Clock;
   readonly logger: Logger;
 }): Promise<OpenUpdates | undefined> {
-  const { config, link, engine, flows, isInCall, isDoorOpen, selfTest, notify, told, clock, logger } = parts;
+  const { config, board, link, engine, flows, isInCall, isDoorOpen, selfTest, notify, told, clock, logger } = parts;
   if (config.update.slots === undefined) return undefined;
   const fleet = await FleetUpdates.open({ config, link, isInCall, clock, logger });
   const own = await StationUpdates.open({
-    ...{ config, notify, clock, logger },
+    ...{ config, board, notify, clock, logger },
     firmware: installedVersion(),
     noise: () => (isInCall() ? 'a call lives' : isDoorOpen() ? 'the door is open' : null),
     isReady: async () => {

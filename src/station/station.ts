@@ -288,6 +288,7 @@ export class Station {
       });
     this.#updates = await openUpdates({
       config,
+      board,
       link: this.#link,
       engine: this.#engine,
       flows: () => this.#flows,

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Notifier } from '../adapters/supervisor/notify.js';
-import type { Config } from '../config/schema.js';
+import type { Board, Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
@@ -16,6 +16,7 @@ export const UPDATE_RESTART_FILE = 'update-restart';
 
 export interface UpdatedStationOptions {
   readonly config: Config;
+  readonly board: Board;
   readonly firmware: string;
   /** What would be disturbed, in words; null: nothing. */
   readonly noise: () => string | null;
@@ -57,10 +58,11 @@ export class UpdatedStation implements UpdateStation {
   }
 
   async facts() {
-    const { config, firmware, isReady } = this.#options;
+    const { config, board, firmware, isReady } = this.#options;
     return {
       architecture: process.arch as Exclude<Architecture, 'any'>,
-      board: basename(config.board).replace(/\.yaml$/, ''),
+      // An installed one is called board.yaml, whatever board it is.
+      board: board.profile ?? basename(config.board).replace(/\.yaml$/, ''),
       nodeAbi: Number(process.versions.modules),
       firmware,
       running: this.#slot,
