@@ -296,7 +296,8 @@ function prepare(
         name: `${id} station`,
         command: boards[id].wrap(node('station')),
         makeSafe: boards[id].wrap(node('relay-safe')),
-        startTimeoutMs: 15_000,
+        // What was unpacked a moment ago is read from the disk for the first time.
+        startTimeoutMs: slots === undefined ? 15_000 : 40_000,
         watchdogMs: 2_000,
         stopTimeoutMs: 1_500,
       },

@@ -84,23 +84,29 @@ export async function runUpdateScenario(
   try {
     const foreign = brokerName === 'mosquitto' ? undefined : await startForeignBroker(brokerName, context);
     if (foreign !== undefined) undo.push(() => foreign.stop());
+    const startManager = async (port: number): Promise<LabManager> => {
+      log('starting: the fleet manager');
+      const started = await LabManager.start({
+        dir: join(dir, 'manager'),
+        run: join(dir, 'run-manager'),
+        url: `mqtts://127.0.0.1:${port}`,
+        pki: join(dir, 'site/indoor/state/pki'),
+        site: SITE_OF.indoor,
+        repository: releases.folder,
+        onLog: () => {},
+      });
+      undo.push(() => started.stop());
+      return started;
+    };
+    // RabbitMQ keeps messages for who asks for the very topic alone: a manager that comes later hears of no station there.
+    const early = foreign === undefined ? undefined : await startManager(foreign.port);
     const slotsOf = { [STATION]: plan };
     const site = await startScenarioSite(context, { slots: slotsOf, foreignBrokerPort: foreign?.port });
     undo.push(() => site.stop());
     await site.sound.joinSpeaker(STATION, LOOP_GAIN_DB);
     const noise = holdNoise({ device: site.sound.devices(STATION).feed, dbfs: NOISE_DBFS, env: site.sound.env });
     undo.push(() => noise.stop());
-    log('starting: the fleet manager');
-    const manager = await LabManager.start({
-      dir: join(dir, 'manager'),
-      run: join(dir, 'run-manager'),
-      url: `mqtts://127.0.0.1:${site.plan.brokerPort}`,
-      pki: join(site.plan.dir, 'indoor/state/pki'),
-      site: SITE_OF.indoor,
-      repository: releases.folder,
-      onLog: () => {},
-    });
-    undo.push(() => manager.stop());
+    const manager = early ?? (await startManager(site.plan.brokerPort));
     await isOnline(manager);
     const bench = new UpdateBench(site, manager);
     const update = async (what: string, release: LabRelease): Promise<UpdateFigures | null> => {
