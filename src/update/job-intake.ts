@@ -42,7 +42,7 @@ const MOST_WAITING = 4;
 const LOOK_AGAIN_MS = 60_000;
 const MOST_REASON_CHARS = 200;
 /** Metadata that does not come yet: nothing is begun, nothing is wrong with the release. */
-const PASSING = new Set(['trust-unreachable', 'trust-too-slow']);
+const PASSING = new Set(['trust-unreachable', 'trust-too-slow', 'update-busy']);
 const TRY_AGAIN_MS = 60_000;
 
 /**
