@@ -23,7 +23,7 @@ import { Flows } from './flows.js';
 import { Hearing } from './hearing.js';
 import { type LocalApi, serveLocalApi } from './local-api.js';
 import { openCommands } from './open-commands.js';
-import { type OpenUpdates, openUpdates } from './open-updates.js';
+import type { OpenUpdates } from './open-updates.js';
 import { OutboxSender } from './outbox-sender.js';
 import { PeerWatch } from './peer-watch.js';
 import { openBoardPins, type Pins } from './pins.js';
@@ -286,20 +286,24 @@ export class Station {
         refused: this.#refused,
         commands: this.#commands,
       });
-    this.#updates = await openUpdates({
-      config,
-      board,
-      link: this.#link,
-      engine: this.#engine,
-      flows: () => this.#flows,
-      isInCall: () => this.#calls.current !== undefined,
-      isDoorOpen: () => this.#pins.relay?.open === true,
-      selfTest: this.#selfTest,
-      notify,
-      told: (view) => this.#api?.notify('update.changed', view),
-      clock,
-      logger,
-    });
+    if (config.update.slots !== undefined) {
+      // Trust and delivery are 20 MB, which a station that is updated by hand does not need.
+      const { openUpdates } = await import('./open-updates.js');
+      this.#updates = await openUpdates({
+        config,
+        board,
+        link: this.#link,
+        engine: this.#engine,
+        flows: () => this.#flows,
+        isInCall: () => this.#calls.current !== undefined,
+        isDoorOpen: () => this.#pins.relay?.open === true,
+        selfTest: this.#selfTest,
+        notify,
+        told: (view) => this.#api?.notify('update.changed', view),
+        clock,
+        logger,
+      });
+    }
     this.#api = await serveLocalApi({
       path: join(config.run, 'station.sock'),
       calls: this.#calls,
