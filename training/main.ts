@@ -1,5 +1,5 @@
 /**
- * Makes the model that ships, and measures it: `make model`. Some four minutes of one core.
+ * Makes the model that ships, and measures it: `make model`. A quarter of an hour on a busy machine.
  *
  *   main.js [--out FOLDER]     the model and its card into FOLDER, and nothing else: to compare two runs
  */
