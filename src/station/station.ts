@@ -6,9 +6,8 @@ import { settledWithin, type Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { installedVersion } from '../core/package-root.js';
 import type { SessionFigures } from '../protocol/engine-api.js';
-import type { QualityReport } from '../protocol/flows-api.js';
 import { INFERENCE_SOCKET } from '../protocol/inference-api.js';
-import type { CallDtmf, CallView } from '../protocol/station-api.js';
+import type { CallView } from '../protocol/station-api.js';
 import { Alerts } from './alerts.js';
 import { CallControl } from './call-control.js';
 import { CallDigits } from './call-digits.js';
@@ -19,6 +18,7 @@ import { readCredentials, readMediaIdentity } from './credentials.js';
 import { DoorControl } from './door-control.js';
 import { EdgeCounters } from './edge-counters.js';
 import { EngineClient } from './engine-client.js';
+import { engineEvents } from './engine-events.js';
 import { Flows } from './flows.js';
 import { Hearing } from './hearing.js';
 import { type LocalApi, serveLocalApi } from './local-api.js';
@@ -132,24 +132,16 @@ export class Station {
       path: join(config.run, 'media.sock'),
       identity: readMediaIdentity(config, logger),
       ...common,
-      events: {
-        onCapture: (open) => this.#pins.leds.microphone?.set(open),
-        onHeard: (callId, afterMs) => {
-          this.#calls.heard(callId);
-          this.#api?.notify('session.heard', { callId, afterMs });
-        },
-        onSilent: (callId, silent) => this.#calls.current?.callId === callId && this.#watch.silent(silent),
-        onSlow: () => this.#calls.slow(),
-        onMoved: (callId, path, reason) => this.#calls.moved(callId, path, reason),
-        onQuality: (report) => this.#qualityTold(report),
-        onDigit: (callId, digit, durationMs) => this.#digit({ callId, digit, durationMs }),
-        onClipEnded: (clipId, reason) => this.#flows?.soundEnded(clipId, reason),
-        onLost: () => {
-          this.#flows?.mediaLost();
-          this.#calls.happened({ on: 'media-lost' });
-          siteHost?.mediaLost();
-        },
-      },
+      events: engineEvents(() => ({
+        pins: this.#pins,
+        calls: this.#calls,
+        digits: this.#digits,
+        watch: this.#watch,
+        quality: this.#quality,
+        flows: this.#flows,
+        api: this.#api,
+        siteHost,
+      })),
     });
     this.#calls = new CallControl({
       config,
@@ -365,18 +357,6 @@ export class Station {
         this.#api?.notify('call.changed', { ...view, figures: known });
       });
     } else this.#api?.notify('call.changed', { ...view, figures: null });
-  }
-
-  #qualityTold(report: QualityReport): void {
-    this.#api?.notify('quality.report', report);
-    this.#flows?.quality(report);
-    this.#quality.report(report);
-  }
-
-  #digit(told: CallDtmf): void {
-    if (!this.#digits.isFrom(told.callId)) return;
-    this.#api?.notify('call.dtmf', told);
-    this.#flows?.digit(told);
   }
 
   #pressed(button: string): void {
