@@ -1,5 +1,6 @@
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { test } from 'tap';
 import { stringify } from 'yaml';
 import { FleetStore } from '../src/adapters/sqlite/fleet-store.js';
@@ -111,9 +112,31 @@ test('what a manager remembers is bounded, outlasts it, and a damaged file is se
   t.equal(store.station('home', 'door')?.reports.length, 16);
   t.equal(store.report('home', 'door', 'kind-0', { text: 'x'.repeat(9_000) }), false);
   store.audit({ by: 'ana', what: 'update', target: 'door@home', outcome: 'ordered', detail: 'x'.repeat(9_000) });
+  const fake = (n: number): boolean => store.presence({ ...door, site: 'made-up', station: `door-${n}` });
+  t.same(Array.from({ length: 502 }, (_, n) => fake(n)).indexOf(false), 500, 'of a site that makes stations up');
+  t.ok(fake(3), 'those that are known are');
+  t.ok(store.presence({ ...door, site: 'away' }), 'and other sites have their place');
+  const changes = new DatabaseSync(path, { readOnly: true });
+  const version = () => changes.prepare('PRAGMA data_version').get()?.data_version;
+  store.seen('home', 'door');
+  const before = version();
+  for (let n = 0; n < 50; n++) {
+    clock.advance(1_000);
+    store.seen('home', 'door');
+    store.presence({ ...door, isOnline: false, architecture: null });
+  }
+  t.equal(version(), before, 'telemetry of each second is no write of each second');
+  t.equal(store.station('home', 'door')?.seenAtMs, clock.wallMs(), 'and known to the second');
+  clock.advance(20_000);
+  store.seen('home', 'door');
+  t.not(version(), before, 'a minute later it is written');
+  changes.close();
+  clock.advance(1_000);
+  store.seen('home', 'door');
+  store.seen('home', 'of-nobody');
   store.close();
   const again = open();
-  t.match(again.station('home', 'door'), { isOnline: false, architecture: 'x64' });
+  t.match(again.station('home', 'door'), { isOnline: false, architecture: 'x64', seenAtMs: clock.wallMs() });
   t.equal(again.audits(5)[0]?.detail.length, 500);
   t.equal(again.setAside, null);
   again.close();

@@ -40,6 +40,10 @@ const SCHEMA = [
 
 /** A fleet of hundreds; thousands come next. What is beyond is refused or goes, the oldest first. */
 const MOST_STATIONS = 5_000;
+/** A site whose broker makes stations up takes no other's place. */
+const MOST_STATIONS_EACH_SITE = 500;
+/** That a station was heard of is known to the second, and written so often: telemetry comes from each of them each second. */
+const SEEN_EVERY_MS = 60_000;
 const MOST_REPORTS_EACH = 16;
 const MOST_REPORT_CHARS = 8_192;
 const MOST_JOBS = 20_000;
@@ -54,6 +58,8 @@ type Row = Record<string, SQLOutputValue>;
 export class FleetStore {
   readonly #db: DatabaseSync;
   readonly #clock: Clock;
+  /** Of stations that are known: when they were heard of, and when that was written last. */
+  readonly #seen = new Map<string, { atMs: number; writtenMs: number }>();
   #isClosed = false;
   /** Where a damaged file went to; null where there was none. */
   readonly setAside: string | null;
@@ -73,7 +79,7 @@ export class FleetStore {
     }
   }
 
-  /** @returns false where there are too many stations to take another */
+  /** @returns false where there are too many stations, of all or of that site, to take another */
   presence(of: {
     site: string;
     station: string;
@@ -82,7 +88,14 @@ export class FleetStore {
     architecture: string | null;
   }): boolean {
     const { site, station, isOnline, release, architecture } = of;
-    if (!this.#mayHave(site, station)) return false;
+    const before = this.#one('SELECT * FROM station WHERE site = ? AND station = ?', site, station);
+    if (before === undefined && !this.#mayHaveMore(site)) return false;
+    const isSame = before?.is_online === (isOnline ? 1 : 0) && before.release === release;
+    if (isSame && (architecture === null || architecture === before.architecture)) {
+      this.seen(site, station);
+      return true;
+    }
+    this.#noteSeen(site, station, this.#nowMs());
     this.#db
       .prepare(
         `INSERT INTO station (site, station, is_online, release, architecture, seen_at_ms) VALUES (?, ?, ?, ?, ?, ?)
@@ -95,9 +108,11 @@ export class FleetStore {
 
   /** It was heard of, whatever it said. */
   seen(site: string, station: string): void {
-    this.#db
-      .prepare('UPDATE station SET seen_at_ms = ? WHERE site = ? AND station = ?')
-      .run(this.#nowMs(), site, station);
+    const nowMs = this.#nowMs();
+    const known = this.#seen.get(keyOf(site, station));
+    if (known === undefined || nowMs < known.writtenMs || nowMs - known.writtenMs >= SEEN_EVERY_MS) {
+      if (this.#writeSeen(site, station, nowMs)) this.#noteSeen(site, station, nowMs);
+    } else known.atMs = nowMs;
   }
 
   /** What a station says of itself; the last of each kind stays. @returns false for a station that is unknown, or too much */
@@ -242,6 +257,12 @@ export class FleetStore {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#inOne(() => {
+      for (const [key, { atMs, writtenMs }] of this.#seen) {
+        const [site = '', station = ''] = key.split('/');
+        if (atMs !== writtenMs) this.#writeSeen(site, station, atMs);
+      }
+    });
     this.#db.close();
   }
 
@@ -262,9 +283,21 @@ export class FleetStore {
     });
   }
 
-  #mayHave(site: string, station: string): boolean {
-    if (this.#one('SELECT 1 FROM station WHERE site = ? AND station = ?', site, station) !== undefined) return true;
-    return Number(this.#one('SELECT count(*) AS n FROM station')?.n) < MOST_STATIONS;
+  #mayHaveMore(site: string): boolean {
+    const own = Number(this.#one('SELECT count(*) AS n FROM station WHERE site = ?', site)?.n);
+    return own < MOST_STATIONS_EACH_SITE && Number(this.#one('SELECT count(*) AS n FROM station')?.n) < MOST_STATIONS;
+  }
+
+  #noteSeen(site: string, station: string, nowMs: number): void {
+    this.#seen.set(keyOf(site, station), { atMs: nowMs, writtenMs: nowMs });
+  }
+
+  /** @returns whether there is such a station */
+  #writeSeen(site: string, station: string, atMs: number): boolean {
+    const { changes } = this.#db
+      .prepare('UPDATE station SET seen_at_ms = ? WHERE site = ? AND station = ?')
+      .run(atMs, site, station);
+    return changes > 0;
   }
 
   #stationOf(row: Row): StationView {
@@ -276,7 +309,7 @@ export class FleetStore {
       isOnline: row.is_online === 1,
       release: String(row.release),
       architecture: row.architecture === null ? null : String(row.architecture),
-      seenAtMs: Number(row.seen_at_ms),
+      seenAtMs: this.#seen.get(keyOf(site, station))?.atMs ?? Number(row.seen_at_ms),
       reports: reports.map((one) => ({
         kind: String(one.kind),
         body: JSON.parse(String(one.body)),
@@ -328,6 +361,9 @@ export class FleetStore {
     return Math.round(this.#clock.wallMs());
   }
 }
+
+/** Neither has a slash (`ID_PATTERN`). */
+const keyOf = (site: string, station: string): string => `${site}/${station}`;
 
 function changeOf(row: Row): JobChange {
   return {
