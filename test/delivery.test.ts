@@ -369,9 +369,14 @@ test('files take no more of the line than they may, and nothing during a call', 
   const stop = new AbortController();
   const late = codeOf(pace.take(1e9, stop.signal).then(() => pace.take(1, stop.signal)));
   await settle();
+  const others = [1e9, 1e9].map((bytes) => codeOf(pace.take(bytes, stop.signal)));
   stop.abort(new AppError('canceled', 'no more'));
-  t.equal(await late, 'canceled');
+  t.same(await Promise.all([late, ...others]), ['canceled', 'canceled', 'canceled']);
   t.equal(clock.timers, 0);
+  const spentMs = 1e9 / 10;
+  clock.advance(spentMs);
+  await take();
+  t.equal(taken.length, 4, 'who gave up waiting has spent nothing of it');
 });
 
 test('what is kept of files is bounded', async (t) => {
@@ -379,8 +384,11 @@ test('what is kept of files is bounded', async (t) => {
   const partials = await PartialFiles.open(dir);
   for (let n = 0; n < 20; n++) await partials.append(`file-${n}`, Buffer.from('part'));
   for (const [n, name] of readdirSync(dir).entries()) utimesSync(join(dir, name), n, n);
-  await PartialFiles.open(dir);
-  t.equal(readdirSync(dir).length, 16);
+  t.equal(readdirSync(dir).length, 16, 'while they come');
+  t.equal((await partials.read('file-3', 99)).length, 0, 'the oldest went');
+  const again = await PartialFiles.open(dir);
+  await again.append('another', Buffer.from('part'));
+  t.equal(readdirSync(dir).length, 16, 'and after a start');
   await partials.append('large', Buffer.alloc(100));
   t.equal((await partials.read('large', 99)).length, 0, 'more than the file may have is none of it');
 });

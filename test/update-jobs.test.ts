@@ -178,6 +178,17 @@ test('what is not for this station, not whole or not new is refused, each by its
   for (let n = 0; n < 6; n++) await ask(job(`many-${n}`));
   t.same(states().slice(-2), ['many-4 queued', 'many-5 rejected']);
   t.match(open.refused.all(), { 'too-many': 1 });
+
+  const twice = await intake(t);
+  await Promise.all([twice.ask(job('one')), twice.ask(job('one'))]);
+  const copies = [6, 7, 7].map((rev) => twice.say('desired/firmware', desired(rev)));
+  await Promise.all(copies);
+  t.same([twice.runs.length, twice.open.waiting], [1, 1], 'copies of one moment are one job');
+  t.same(twice.states().slice(-3), [
+    'desired-firmware-6 queued',
+    'desired-firmware-7 queued',
+    'desired-firmware-6 canceled',
+  ]);
 });
 
 test('a job waits for a broker that is away, to its deadline; what does not pass ends it', async (t) => {

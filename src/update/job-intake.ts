@@ -161,24 +161,25 @@ export class JobIntake {
       await this.#over(order, { ...AT_ONCE, state: 'timed_out', reason: 'its time was over when it came' });
       return;
     }
-    await this.#supersede(order);
+    const superseded = this.#superseded(order);
     if (this.#waiting.length >= MOST_WAITING) {
       this.#refuse('too-many', jobId);
       await this.#over(order, { ...AT_ONCE, state: 'rejected', reason: `${MOST_WAITING} jobs wait already` });
       return;
     }
+    // Nothing is waited for until it is in the row: a second copy may be behind it.
     this.#waiting.push(order);
     this.#tell(order, QUEUED);
     this.#next();
+    if (superseded === undefined) return;
+    await this.#over(superseded, { ...AT_ONCE, state: 'canceled', reason: `rev ${rev} is wanted instead` });
   }
 
-  /** Of what was wanted of a kind only the last counts. */
-  async #supersede({ kind, rev }: WantedUpdate): Promise<void> {
-    if (rev === null) return;
-    const old = this.#waiting.findIndex((one) => one.rev !== null && one.kind === kind);
+  /** Of what was wanted of a kind only the last counts. @returns what waited, and does no longer */
+  #superseded({ kind, rev }: WantedUpdate): WantedUpdate | undefined {
+    const old = rev === null ? -1 : this.#waiting.findIndex((one) => one.rev !== null && one.kind === kind);
     const [order] = old < 0 ? [] : this.#waiting.splice(old, 1);
-    if (order !== undefined)
-      await this.#over(order, { ...AT_ONCE, state: 'canceled', reason: `rev ${rev} is wanted instead` });
+    return order;
   }
 
   #knownRev(kind: string): number {

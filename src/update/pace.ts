@@ -10,10 +10,12 @@ export interface PaceOptions {
 
 /** What waits looks again so often. */
 const LOOK_EVERY_MS = 200;
+/** A timer that fires late must not make the line slower. */
+const MOST_LATE_MS = 20;
 
 /**
  * Spends a line's rate on files: each piece is asked for when the one before would have gone through at that rate, so that no
- * bursts queue up before a packet of speech. Nothing is saved up while nothing is asked for.
+ * bursts queue up before a packet of speech. Nothing is saved up while nothing is asked for, and nothing spent on who gives up waiting.
  */
 export class Pace {
   readonly #options: PaceOptions;
@@ -27,10 +29,15 @@ export class Pace {
   async take(bytes: number, signal: AbortSignal): Promise<void> {
     const { clock, rateBps, isHeld } = this.#options;
     signal.throwIfAborted();
-    const atMs = Math.max(clock.nowMs(), this.#nextMs);
-    this.#nextMs = atMs + (bytes * 8_000) / rateBps;
-    await pause(clock, atMs - clock.nowMs(), signal);
-    while (isHeld()) await pause(clock, LOOK_EVERY_MS, signal);
+    for (;;) {
+      const nowMs = clock.nowMs();
+      const inMs = this.#nextMs - nowMs;
+      if (inMs <= 0 && !isHeld()) {
+        this.#nextMs = Math.max(this.#nextMs, nowMs - MOST_LATE_MS) + (bytes * 8_000) / rateBps;
+        return;
+      }
+      await pause(clock, inMs > 0 ? inMs : LOOK_EVERY_MS, signal);
+    }
   }
 }
 

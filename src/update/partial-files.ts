@@ -3,7 +3,7 @@ import { appendFile, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../core/folder.js';
 
-/** So many outlast a start; each has at most what its reader may take. */
+/** So many there are; each has at most what its reader may take. */
 const MOST_FILES = 16;
 const NAME = /^[0-9a-f]{32}\.part$/;
 
@@ -13,21 +13,23 @@ const NAME = /^[0-9a-f]{32}\.part$/;
  */
 export class PartialFiles {
   readonly #dir: string;
+  /** The oldest first. */
+  readonly #names: Set<string>;
 
-  private constructor(dir: string) {
+  private constructor(dir: string, names: readonly string[]) {
     this.#dir = dir;
+    this.#names = new Set(names);
   }
 
   /** Makes the folder; of what is in it the newest stay. @throws AppError `folder-unusable` */
   static async open(dir: string): Promise<PartialFiles> {
     makeFolder(dir);
     const names = (await readdir(dir)).filter((name) => NAME.test(name));
-    const dated = await Promise.all(
-      names.map(async (name) => ({ path: join(dir, name), atMs: (await stat(join(dir, name))).mtimeMs })),
-    );
-    const old = dated.sort((a, b) => b.atMs - a.atMs).slice(MOST_FILES);
-    for (const { path } of old) await rm(path, { force: true });
-    return new PartialFiles(dir);
+    const dated = await Promise.all(names.map(async (name) => ({ name, atMs: (await stat(join(dir, name))).mtimeMs })));
+    const byAge = dated.sort((a, b) => a.atMs - b.atMs).map(({ name }) => name);
+    for (const name of byAge.splice(0, Math.max(0, byAge.length - MOST_FILES)))
+      await rm(join(dir, name), { force: true });
+    return new PartialFiles(dir, byAge);
   }
 
   /** What is here of a file; nothing where that is more than it may have. */
@@ -40,15 +42,29 @@ export class PartialFiles {
     return new Uint8Array(0);
   }
 
+  /** Where there are too many, the one that nothing came of for the longest time goes. */
   async append(path: string, piece: Uint8Array): Promise<void> {
+    const name = nameOf(path);
+    this.#names.delete(name);
+    this.#names.add(name);
+    for (const oldest of this.#names) {
+      if (this.#names.size <= MOST_FILES) break;
+      this.#names.delete(oldest);
+      await rm(join(this.#dir, oldest), { force: true });
+    }
     await appendFile(this.#of(path), piece, { mode: 0o600 });
   }
 
   async drop(path: string): Promise<void> {
+    this.#names.delete(nameOf(path));
     await rm(this.#of(path), { force: true });
   }
 
   #of(path: string): string {
-    return join(this.#dir, `${createHash('sha256').update(path).digest('hex').slice(0, 32)}.part`);
+    return join(this.#dir, nameOf(path));
   }
+}
+
+function nameOf(path: string): string {
+  return `${createHash('sha256').update(path).digest('hex').slice(0, 32)}.part`;
 }
