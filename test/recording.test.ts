@@ -254,6 +254,19 @@ test('a file of a recording: below its folder and nowhere else, whole or not the
   await gone.write(Buffer.from('x'));
   await gone.discard();
   t.same(readdirSync(join(dir, 'recordings')), ['door', 'link']);
+  for (const left of ['clip', 'door/other']) writeFileSync(join(dir, `recordings/${left}.opus.part`), 'of a crash');
+  const again = await RecordingFile.create(dir, 'clip');
+  await t.rejects(RecordingFile.create(dir, 'clip'), { code: 'recording-exists' }, 'it is being written');
+  const other = await RecordingFile.create(dir, 'door/third');
+  t.same(
+    readdirSync(join(dir, 'recordings/door')).sort(),
+    ['2026-11-26.opus', 'third.opus.part'],
+    'what a crash left goes',
+  );
+  await again.write(Buffer.from('new'));
+  await again.finish();
+  await other.discard();
+  t.equal(readFileSync(again.path, 'utf8'), 'new');
   writeFileSync(join(dir, 'recordings/file'), '');
   await t.rejects(RecordingFile.create(dir, 'file/clip'), { code: 'recording-failed' });
 });

@@ -12,6 +12,8 @@ const MOST_FILES = 10_000;
 const NAME = /^(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\/){0,4}[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$/;
 const SUFFIX = '.opus';
 const UNFINISHED = '.part';
+/** Paths that this process writes; what is unfinished and none of them, a crash has left. */
+const writing = new Set<string>();
 
 /** A file that is written under another name until it is whole; it replaces none. */
 export class RecordingFile implements ClipSink {
@@ -33,9 +35,11 @@ export class RecordingFile implements ClipSink {
     try {
       await mkdir(root, { recursive: true, mode: 0o700 });
       await makeFoldersBelow(root, path);
-      if ((await sizeOf(root)) > MOST_RECORDINGS_BYTES) throw full();
-      if (await exists(path)) throw taken(path);
+      if ((await tidiedSizeOf(root)) > MOST_RECORDINGS_BYTES) throw full();
+      if (writing.has(path) || (await exists(path))) throw taken(path);
+      writing.add(path);
       const file = await open(path + UNFINISHED, 'wx', 0o600).catch((cause: NodeJS.ErrnoException) => {
+        writing.delete(path);
         throw cause.code === 'EEXIST' ? taken(path) : cause;
       });
       return new RecordingFile(path, file);
@@ -64,6 +68,8 @@ export class RecordingFile implements ClipSink {
       await rename(this.path + UNFINISHED, this.path);
     } catch (cause) {
       throw failed(this.path, cause);
+    } finally {
+      writing.delete(this.path);
     }
   }
 
@@ -71,6 +77,7 @@ export class RecordingFile implements ClipSink {
   async discard(): Promise<void> {
     await this.#file.close().catch(() => {});
     await rm(this.path + UNFINISHED, { force: true });
+    writing.delete(this.path);
   }
 }
 
@@ -111,16 +118,19 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
-async function sizeOf(root: string): Promise<number> {
+/** Of all recordings, in bytes. What a crash left unfinished, which nobody can play, goes. */
+async function tidiedSizeOf(root: string): Promise<number> {
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
   if (entries.length > MOST_FILES) throw full();
-  const sizes = entries
-    .filter((entry) => entry.isFile())
-    .map((entry) =>
-      stat(join(entry.parentPath, entry.name)).then(
-        ({ size }) => size,
-        () => 0,
-      ),
-    );
+  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  const isLeft = (path: string) =>
+    path.endsWith(SUFFIX + UNFINISHED) && !writing.has(path.slice(0, -UNFINISHED.length));
+  await Promise.all(paths.filter(isLeft).map((path) => rm(path, { force: true })));
+  const sizes = paths.map((path) =>
+    stat(path).then(
+      ({ size }) => size,
+      () => 0,
+    ),
+  );
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }
