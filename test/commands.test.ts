@@ -185,8 +185,42 @@ test('whoever is none, and whatever is late, kept, said twice or changed, is ref
   bench.clock.advance(10_000);
   for (let i = 0; i < 200; i++) bench.take(bench.order({ verb: 'challenge' }, null));
   t.ok(bench.said.length - length <= 20, 'a flood gets few nonces');
-  t.ok(commands.refused.get('too-many') >= 180);
+  t.ok(commands.refused.get('too-many-of-key') >= 180);
+  bench.take(bench.order({ verb: 'challenge' }, null));
+  t.equal(commands.refused.get('too-many'), 1, 'and costs few checks of a signature');
   t.ok(bench.noted.length < 60, 'and few lines in the log of events');
+});
+
+test('one manager keeps no other out, and spends nothing of its nonces', async (t) => {
+  const [ours, theirs] = [signingKey(newPrivateKey()), signingKey(newPrivateKey())];
+  const bench = new Bench([ours.publicHex, theirs.publicHex]);
+  const nonceFor = (key: SigningKey): string => {
+    bench.take(bench.order({ verb: 'challenge' }, null), { key });
+    const last = bench.said.at(-1);
+    return last?.type === 'challenge' ? last.nonce : '';
+  };
+  const nonce = nonceFor(ours);
+  const flood = (): void => {
+    for (let i = 0; i < 60; i++) bench.take(bench.order({ verb: 'challenge' }, null), { key: theirs });
+  };
+  flood();
+  bench.clock.advance(9_000);
+  flood();
+  t.equal(bench.commands.refused.get('too-many-of-key'), 100);
+  const stranger = signingKey(newPrivateKey());
+  for (let i = 0; i < 50; i++) {
+    bench.take(bench.order({ verb: 'challenge' }, null), { key: { ...stranger, publicHex: ours.publicHex } });
+  }
+  for (let i = 0; i < 500; i++) bench.take(bench.order({ verb: 'challenge' }, null), { key: stranger });
+  bench.take(bench.order({ verb: 'self-test' }, nonce), { key: ours });
+  await soon();
+  t.equal(bench.tested, 1, 'the order of the other is carried out');
+  bench.take(bench.order({ verb: 'restart', service: 'media' }, nonceFor(ours)), { key: theirs });
+  bench.clock.advance(10_000);
+  bench.take(bench.order({ verb: 'restart', service: 'media' }, nonceFor(ours)), { key: theirs });
+  await soon();
+  t.same(bench.restarted, [], 'a nonce is of the manager that asked for it');
+  t.equal(bench.commands.refused.get('unknown-nonce'), 1);
 });
 
 test('a signature counts for an order alone, and for every byte of it', async (t) => {

@@ -22,7 +22,8 @@ import { LogStream } from './log-stream.js';
 
 /**
  * Why an order was not carried out: this station takes none (`not-enabled`); kept by the broker; not signed by a manager of the
- * configuration; for somebody else; its nonce was not made here (`unknown-nonce`), was used, or is too old.
+ * configuration; for somebody else; too many come, from anybody (`too-many`) or from one manager (`too-many-of-key`); its nonce was not
+ * made here for that manager (`unknown-nonce`), was used, or is too old.
  */
 export type CommandRefusal =
   | 'not-enabled'
@@ -33,12 +34,21 @@ export type CommandRefusal =
   | 'not-for-us'
   | 'unknown-verb'
   | 'too-many'
+  | 'too-many-of-key'
   | 'unknown-nonce'
   | 'replayed'
   | 'late';
 
-/** Nonces that are remembered, used ones too; a manager asks for one order at a time. */
+/** Nonces of a key that are remembered, used ones too; a manager asks for one order at a time. */
 const MOST_NONCES = 32;
+/**
+ * Signatures that are checked, whoever's they are said to be: 60 ms of a board's CPU. Before that nobody is known: who floods with the
+ * name of a key of ours, and no more, has to send as many to keep an order out.
+ */
+const MOST_CHECKED = 200;
+/** Orders that were signed, of each key: one manager keeps no other out. */
+const MOST_OF_KEY = 20;
+const PER_MS = 10_000;
 /** How long after an order of a kind the next is refused. */
 const REST_MS: Readonly<Record<string, number>> = {
   'self-test': 30_000,
@@ -74,17 +84,21 @@ export interface RemoteCommandsOptions {
 export class RemoteCommands {
   readonly refused = new Counters<CommandRefusal>();
   readonly #options: RemoteCommandsOptions;
-  readonly #nonces = new Map<string, { readonly madeAtMs: number; usedBy: string | null }>();
+  /** By the key of those who asked for them. */
+  readonly #nonces: ReadonlyMap<string, Map<string, { readonly madeAtMs: number; usedBy: string | null }>>;
   readonly #lastMs = new Map<string, number>();
-  readonly #taken: RateLimit;
+  readonly #checked: RateLimit;
+  readonly #taken: ReadonlyMap<string, RateLimit>;
   readonly #warnings: RateLimit;
   #logs: LogStream | null = null;
   #seq = 0;
 
   constructor(options: RemoteCommandsOptions) {
     this.#options = options;
-    // Checking a signature costs a board 0.3 ms: a flood of them is dropped before that.
-    this.#taken = new RateLimit({ most: 20, perMs: 10_000, clock: options.clock });
+    const { keys, clock } = options;
+    this.#nonces = new Map(keys.map((key) => [key, new Map()]));
+    this.#checked = new RateLimit({ most: MOST_CHECKED, perMs: PER_MS, clock });
+    this.#taken = new Map(keys.map((key) => [key, new RateLimit({ most: MOST_OF_KEY, perMs: PER_MS, clock })]));
     this.#warnings = new RateLimit({ most: 5, perMs: 60_000, clock: options.clock });
   }
 
@@ -92,39 +106,43 @@ export class RemoteCommands {
   take(verb: string, message: Pick<LinkMessage, 'body' | 'retained'>): void {
     const read = this.#read(verb, message);
     if (typeof read === 'string') this.#refuse(read, verb);
-    else if (read.order.verb === CHALLENGE_VERB) this.#challenge(read);
-    else void this.#carryOut(read, read.order);
+    else if (read.order.order.verb === CHALLENGE_VERB) this.#challenge(read.order, read.key);
+    else void this.#carryOut(read.order, read.order.order, read.key);
   }
 
   close(): void {
     this.#logs?.end('station-stopped');
   }
 
-  #read(verb: string, { body, retained }: Pick<LinkMessage, 'body' | 'retained'>): Order | CommandRefusal {
+  #read(
+    verb: string,
+    { body, retained }: Pick<LinkMessage, 'body' | 'retained'>,
+  ): { readonly order: Order; readonly key: string } | CommandRefusal {
     const { keys, site, station } = this.#options;
     if (keys.length === 0) return 'not-enabled';
     if (retained) return 'retained';
     if (verb !== CHALLENGE_VERB && !COMMAND_VERBS.some((known) => known === verb)) return 'unknown-verb';
-    if (this.#taken.admit() === undefined) return 'too-many';
-    const read = readCommand(body, keys);
+    const read = readCommand(body, keys, () => this.#checked.admit() !== undefined);
     if (!read.ok) return read.fault;
-    const { order } = read;
+    const { order, key } = read;
+    if (this.#taken.get(key)?.admit() === undefined) return 'too-many-of-key';
     if (order.site !== site || order.station !== station) return 'not-for-us';
-    return order.order.verb === verb ? order : 'malformed';
+    return order.order.verb === verb ? { order, key } : 'malformed';
   }
 
-  #challenge({ id, client }: Order): void {
+  #challenge({ id, client }: Order, key: string): void {
     const nonce = randomBytes(24).toString('base64url');
-    this.#nonces.set(nonce, { madeAtMs: this.#options.clock.nowMs(), usedBy: null });
-    for (const oldest of this.#nonces.keys()) {
-      if (this.#nonces.size <= MOST_NONCES) break;
-      this.#nonces.delete(oldest);
+    const own = this.#nonces.get(key);
+    own?.set(nonce, { madeAtMs: this.#options.clock.nowMs(), usedBy: null });
+    for (const oldest of own?.keys() ?? []) {
+      if ((own?.size ?? 0) <= MOST_NONCES) break;
+      own?.delete(oldest);
     }
     this.#say(client, { to: id, type: 'challenge', nonce, ttlMs: COMMAND_TTL_MS });
   }
 
-  async #carryOut(order: Order, what: CommandOrder): Promise<void> {
-    const refusal = this.#redeem(order);
+  async #carryOut(order: Order, what: CommandOrder, key: string): Promise<void> {
+    const refusal = this.#redeem(order, key);
     // The broker's own second copy of a message, or ours after a lost acknowledgement, is no attack.
     if (refusal === 'same') return;
     if (refusal !== null) {
@@ -151,8 +169,8 @@ export class RemoteCommands {
   }
 
   /** @returns why not; `same` for a copy of the order that used it */
-  #redeem({ challenge, id }: Order): CommandRefusal | 'same' | null {
-    const made = challenge === null ? undefined : this.#nonces.get(challenge);
+  #redeem({ challenge, id }: Order, key: string): CommandRefusal | 'same' | null {
+    const made = challenge === null ? undefined : this.#nonces.get(key)?.get(challenge);
     if (made === undefined) return 'unknown-nonce';
     if (made.usedBy !== null) return made.usedBy === id ? 'same' : 'replayed';
     made.usedBy = id;
