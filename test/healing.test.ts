@@ -298,6 +298,10 @@ test('flows mend a call: less bits, another path, a new media process; each at i
     'fall-back-flows-unreachable': 1,
   });
   t.equal(door.call?.state, 'answered');
+
+  for (let n = 0; n < 30; n++) await t.rejects(flows.call('call.place', { target: 'panel' }), { code: 'line-busy' });
+  await t.rejects(flows.call('call.place', { target: 'panel' }), { code: 'calls-many', remedy: /cool-down/ });
+  t.equal(door.call?.state, 'answered');
 });
 
 test('flows have sounds played, on the speaker and into the call, and are told when they are over', async (t) => {
@@ -390,6 +394,16 @@ test('sounds that fail, or are ended before they play, take no place, and play f
     await sounds.stop(owner, `unplayed-${n}`);
   }
   t.match([stopped.length, told.length], [80, 40]);
+  await sounds.load(owner, 'twice', piece);
+  const playTwice = () => sounds.play(owner, 'speaker', { kind: 'pcm', soundId: 'twice' });
+  const first = playTwice();
+  await t.rejects(playTwice(), { code: 'sound-plays' });
+  await t.rejects(sounds.load(owner, 'twice', piece), { code: 'sound-plays' });
+  t.same([await first, stopped.length], [{ playId: 'twice', durationMs: 100 }, 80], 'the first order holds');
+  sounds.ended('twice', 'played');
+  t.equal(told.at(-1), 'twice played');
+  await t.rejects(playTwice(), { code: 'sound-unknown' });
+  played.length = 0;
   const text = sounds.play(owner, 'speaker', { kind: 'text', text: 'Hello', voice: 'en' });
   sounds.left(owner);
   spoken.resolve(sine(1_600));

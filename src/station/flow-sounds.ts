@@ -34,15 +34,18 @@ export interface SoundOwner {
 export class FlowSounds {
   readonly #options: FlowSoundsOptions;
   readonly #owners = new Map<string, SoundOwner>();
+  /** Of those, what plays or is about to. */
+  readonly #playing = new Set<string>();
   #spoken = 0;
 
   constructor(options: FlowSoundsOptions) {
     this.#options = options;
   }
 
-  /** A piece of a recorded sound. @throws AppError `sound-unknown` for another's, and what the media process says */
+  /** A piece of a recorded sound. @throws AppError `sound-unknown` for another's, `sound-plays`, and what the media process says */
   async load(owner: SoundOwner, soundId: string, pcm: string): Promise<{ durationMs: number }> {
     this.#own(owner, soundId);
+    this.#mustNotPlay(soundId);
     try {
       return await this.#options.engine.loadClip(soundId, pcm);
     } catch (error) {
@@ -54,7 +57,7 @@ export class FlowSounds {
 
   /**
    * @returns once it plays
-   * @throws AppError `no-call`, `sound-unknown`, `sounds-many`; what `speak` and the media process say
+   * @throws AppError `no-call`, `sound-unknown`, `sound-plays`, `sounds-many`; what `speak` and the media process say
    */
   async play(
     owner: SoundOwner,
@@ -69,6 +72,8 @@ export class FlowSounds {
       throw new AppError('sound-unknown', 'nothing of this sound was loaded');
     }
     this.#own(owner, playId);
+    this.#mustNotPlay(playId);
+    this.#playing.add(playId);
     try {
       if (sound.kind !== 'pcm') await this.#hand(playId, sound);
       // It took a while; nobody may be there any more.
@@ -93,6 +98,7 @@ export class FlowSounds {
   ended(playId: string, reason: ClipEnd): void {
     const owner = this.#owners.get(playId);
     this.#owners.delete(playId);
+    this.#playing.delete(playId);
     owner?.soundEnded(playId, reason);
   }
 
@@ -110,7 +116,14 @@ export class FlowSounds {
 
   #forget(playId: string): void {
     this.#owners.delete(playId);
+    this.#playing.delete(playId);
     void this.#options.engine.stopClip(playId);
+  }
+
+  /** What plays is one sound, to which nothing is added, and which plays once; a second order must not end it. */
+  #mustNotPlay(playId: string): void {
+    if (!this.#playing.has(playId)) return;
+    throw new AppError('sound-plays', 'this sound plays already', { remedy: 'Load it anew under another id' });
   }
 
   #own(owner: SoundOwner, playId: string): void {

@@ -3,6 +3,7 @@ import type { Clock } from '../core/clock.js';
 import type { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { RateLimit } from '../core/rate-limit.js';
 import { TAP_RATE_HZ } from '../protocol/engine-api.js';
 import {
   type ButtonPressed,
@@ -82,6 +83,9 @@ export interface FlowsLinkOptions {
 const LEVEL_EVERY_MS = 200;
 const HEALTH_EVERY_MS = 2_000;
 const MICROPHONE_LED = 'microphone';
+/** More than visitors press; each call is two events or more that wait for the broker on disk. */
+const MOST_CALLS = 30;
+const CALLS_PER_MS = 60_000;
 
 /** Serves what flows may do (protocol/flows-api.ts), and tells them what happens. */
 export class FlowsLink {
@@ -91,6 +95,7 @@ export class FlowsLink {
   #server: RpcServer<typeof flowsNotifications> | undefined;
   readonly #levels: RegularTelling;
   readonly #health: RegularTelling;
+  readonly #placed: RateLimit;
 
   /** @throws AppError `socket-taken`, `socket-failed` */
   static async serve(options: FlowsLinkOptions): Promise<FlowsLink> {
@@ -102,6 +107,7 @@ export class FlowsLink {
   private constructor(options: FlowsLinkOptions) {
     this.#options = options;
     const { clock, engine, health } = options;
+    this.#placed = new RateLimit({ most: MOST_CALLS, perMs: CALLS_PER_MS, clock });
     const wanting = (what: 'wantsLevels' | 'wantsHealth') =>
       [...this.#clients].filter(([, client]) => client[what]).map(([peer]) => peer);
     this.#levels = new RegularTelling({
@@ -205,7 +211,10 @@ export class FlowsLink {
           listener.acknowledge(pressId);
           return {};
         },
-        'call.place': ({ target }) => act(() => ({ callId: calls.place(target) })),
+        'call.place': ({ target }) => {
+          this.#mayPlace();
+          return act(() => ({ callId: calls.place(target) }));
+        },
         'call.answer': () => act(() => ({ callId: calls.answer() })),
         'call.reject': () => act(() => ({ callId: calls.reject() })),
         'call.hangUp': () => act(() => ({ callId: calls.hangUp() })),
@@ -277,6 +286,15 @@ export class FlowsLink {
       },
       logger,
       refused,
+    });
+  }
+
+  /** @throws AppError `calls-many`: a flow goes round in circles */
+  #mayPlace(): void {
+    if (this.#placed.admit() !== undefined) return;
+    this.#options.refused.count('calls-many');
+    throw new AppError('calls-many', `flows have placed ${MOST_CALLS} calls in a minute`, {
+      remedy: 'Give the flow a cool-down',
     });
   }
 
