@@ -307,19 +307,26 @@ test('what is secret leaves no station in a line of its log', async (t) => {
   t.notMatch(redactedLine(deep), 'hunter', 'what is nested too deep is left out');
 });
 
-test('a station restarts for nobody while a call lives', async (t) => {
+test('a station restarts for nobody while a call lives, and none of its processes while a release is on trial', async (t) => {
   const clock = new ManualClock();
   const done: string[] = [];
   const calls: { current: undefined | object } = { current: {} };
+  let onTrial: string | null = null;
   const restart = remoteRestart({
     engine: { restart: async () => void done.push('media') },
     calls: calls as Parameters<typeof remoteRestart>[0]['calls'],
     flows: () => undefined,
+    onTrial: () => onTrial,
     endStation: () => void done.push('station'),
     clock,
   });
   await t.rejects(restart('station', ''), { code: 'line-busy' });
   await t.rejects(restart('flows', ''), { code: 'service-absent' });
+  onTrial = '1.1.0';
+  for (const service of ['station', 'media', 'flows'] as const) {
+    await t.rejects(restart(service, ''), { code: 'release-on-trial', message: /1\.1\.0 is on trial/ });
+  }
+  onTrial = null;
   await restart('media', '');
   calls.current = undefined;
   await restart('station', '');

@@ -3,6 +3,7 @@ import { LogTap } from '../core/log-tap.js';
 import type { CallControl } from './call-control.js';
 import type { EngineClient } from './engine-client.js';
 import type { Flows } from './flows.js';
+import type { OpenUpdates } from './open-updates.js';
 import { RemoteCommands } from './remote-commands.js';
 import { remoteRestart } from './remote-restart.js';
 import type { SelfTest } from './self-test.js';
@@ -14,20 +15,22 @@ export function openCommands(parts: {
   readonly engine: EngineClient;
   readonly calls: CallControl;
   readonly flows: () => Flows | undefined;
+  readonly updates: () => OpenUpdates | undefined;
   readonly link: MqttLink;
   readonly selfTest: SelfTest;
   /** Keeps an event for the broker. */
   readonly note: (kind: string, body: object) => void;
 }): RemoteCommands {
-  const { options, engine, calls, flows, link, selfTest, note } = parts;
+  const { options, engine, calls, flows, updates, link, selfTest, note } = parts;
   const { config, clock, logger } = options;
+  const onTrial = (): string | null => updates()?.own.onTrial ?? null;
   return new RemoteCommands({
     site: config.station.site,
     station: config.station.id,
     keys: config.fleet.commandKeys,
     link,
     selfTest: (by) => selfTest.run(by),
-    restart: remoteRestart({ engine, calls, flows, endStation: options.end, clock }),
+    restart: remoteRestart({ engine, calls, flows, onTrial, endStation: options.end, clock }),
     logTap: options.logTap ?? new LogTap(),
     note,
     clock,

@@ -12,17 +12,19 @@ const LOOK_EVERY_MS = 1_000;
 
 /**
  * How each process of a station is restarted from afar: by its supervisor. Media comes back within the same call; the station itself ends
- * no call for it.
+ * no call for it. None is restarted while a release is on trial.
  */
 export function remoteRestart(parts: {
   engine: Pick<EngineClient, 'restart'>;
   calls: Pick<CallControl, 'current'>;
   flows: () => Flows | undefined;
+  /** The version of a release that has yet to prove itself; null where there is none. */
+  onTrial: () => string | null;
   /** Has this process end, to be started again; undefined where nobody would start it. */
   endStation: (() => void) | undefined;
   clock: Clock;
 }): (service: Restarted, reason: string) => Promise<void> {
-  const { engine, calls, flows, endStation, clock } = parts;
+  const { engine, calls, flows, onTrial, endStation, clock } = parts;
   const absent = (service: Restarted): AppError =>
     new AppError('service-absent', `this station has no ${service} process that could be restarted`);
   const restart: Readonly<Record<Restarted, (reason: string) => void | Promise<void>>> = {
@@ -44,5 +46,14 @@ export function remoteRestart(parts: {
       clock.after(ANSWER_FIRST_MS, endQuietly);
     },
   };
-  return async (service, reason) => restart[service](reason);
+  return async (service, reason) => {
+    const version = onTrial();
+    // Each start of the station counts against the release, and without media or flows it fails its proofs.
+    if (version !== null) {
+      throw new AppError('release-on-trial', `release ${version} is on trial`, {
+        remedy: 'Restart it when the release is confirmed, or has gone back: in a few minutes',
+      });
+    }
+    return restart[service](reason);
+  };
 }

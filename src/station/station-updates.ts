@@ -8,7 +8,7 @@ import { TufTrust } from '../adapters/tuf/tuf-trust.js';
 import { AppError } from '../core/errors.js';
 import { packageRoot } from '../core/package-root.js';
 import type { SlotContent, SlotName } from '../fleet/slots.js';
-import type { UpdateJournal } from '../fleet/update-journal.js';
+import { isOver, type UpdateJournal } from '../fleet/update-journal.js';
 import { MOST_MANIFEST_BYTES } from '../protocol/release-manifest.js';
 import { type UpdateStatus, type UpdateView, viewOfJob } from '../protocol/update.js';
 import { folderSource, repositoryOf } from '../update/folder-source.js';
@@ -73,6 +73,12 @@ export class StationUpdates {
   /** The job that runs, or was the last. */
   get journal(): UpdateJournal | null {
     return this.#updater.journal;
+  }
+
+  /** The version of a release that runs, or is about to, and has yet to prove itself. */
+  get onTrial(): string | null {
+    const { journal } = this;
+    return journal?.hasSwitched && !journal.isConfirmed && !isOver(journal.state) ? journal.version : null;
   }
 
   resume(): Promise<void> {

@@ -193,6 +193,7 @@ export class Station {
       engine: this.#engine,
       calls: this.#calls,
       flows: () => this.#flows,
+      updates: () => this.#updates,
       link: this.#link,
       selfTest: this.#selfTest,
       note: (kind, body) => this.#note(kind, body),
