@@ -50,6 +50,7 @@ test('from slots: systemd takes the drop-ins, and every command in them goes by 
   const dir = tempDir(t);
   const names = readdirSync(join(root, 'systemd/slots')).map((name) => name.replace(/\.conf$/, ''));
   t.same(names.sort(), ['entryphone-flows', 'entryphone-inference', 'entryphone-media', 'entryphone-station']);
+  const again = readFileSync(join(root, 'systemd/entryphone-again@.service'), 'utf8');
   const dropIn = (name: string) => readFileSync(join(root, 'systemd/slots', `${name}.conf`), 'utf8');
   const verify = (change: (text: string) => string) => {
     for (const name of names) {
@@ -58,6 +59,7 @@ test('from slots: systemd takes the drop-ins, and every command in them goes by 
       mkdirSync(join(dir, `${name}.service.d`), { recursive: true });
       writeFileSync(join(dir, `${name}.service.d/slots.conf`), change(dropIn(name)));
     }
+    writeFileSync(join(dir, 'entryphone-again@.service'), again);
     const files = names.map((name) => join(dir, `${name}.service`));
     const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', ...files], { encoding: 'utf8' });
     return { status, ours: stderr.split('\n').filter((line) => line.includes('entryphone')) };
@@ -88,6 +90,13 @@ test('from slots: systemd takes the drop-ins, and every command in them goes by 
         : [`ExecStart=${by(`run ${program}`)}`],
     );
   }
+  // What stays wrong is tried with a pause, not five times a second; on trial at once, since the launcher counts.
+  for (const name of names) {
+    t.match(dropIn(name), /^OnFailure=entryphone-again@%p\.service$/m, name);
+    t.match(dropIn(name), /^RestartPreventExitStatus=69$/m, `${name}: beside its own, the launcher's`);
+    t.notMatch(dropIn(name), /^RestartPreventExitStatus=$/m, `${name}: its own stays`);
+  }
+  t.match(again, `test -e ${SLOTS}/trying || exec sleep 10`);
   const station = dropIn('entryphone-station');
   t.match(station, new RegExp(`^ReadWritePaths=${SLOTS}$`, 'm'));
   // Whoever asks, and whoever listens, mean the same file.

@@ -29,10 +29,10 @@ export const PRESS_OFFER_MS = 500;
 /** Flows are taken for hung when their config node says nothing for three of its heartbeats. */
 export const HEARTBEAT_MS = 1_000;
 
-/** In the `run` folder. There: the flows' next start is one in safe mode. */
-export const SAFE_MODE_FILE = 'flows-safe';
-/** In the `run` folder. Written by the station, with the reason: the flows process is to be restarted. */
-export const FLOWS_RESTART_FILE = 'flows-restart';
+/** In the `run` folder, below what the station alone may write to. There: the flows' next start is one in safe mode. */
+export const SAFE_MODE_FILE = 'ask/flows-safe';
+/** Beside it. Written by the station, with the reason: the flows process is to be restarted. */
+export const FLOWS_RESTART_FILE = 'ask/flows-restart';
 
 /** Who signs in to the editor. */
 export const EDITOR_USER = 'installer';

@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { AdminApi, type FlowNodes, flowNodes, isOnLoopback } from '../adapters/node-red/admin-api.js';
@@ -8,6 +8,7 @@ import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import { FLOWS_RESTART_FILE, SAFE_MODE_FILE } from '../protocol/flows-api.js';
+import { askByFile } from './ask-by-file.js';
 
 const shipped = join(packageRoot, 'flows');
 const keptFlows = z.object({ v: z.literal(1), rev: z.string(), flows: flowNodes });
@@ -17,8 +18,8 @@ const keptFlows = z.object({ v: z.literal(1), rev: z.string(), flows: flowNodes 
  *
  *   state/flows-good.json       flows that ran well; until there are any, those that ship are taken for good
  *   state/flows-replaced.json   what the last good ones replaced, for the installer
- *   run/flows-safe              there: the next start is one in safe mode
- *   run/flows-restart           written: restart the flows process (a systemd path unit sees it)
+ *   run/ask/flows-safe          there: the next start is one in safe mode
+ *   run/ask/flows-restart       written: restart the flows process (a systemd path unit sees it)
  */
 export class FlowsKeeper {
   readonly #config: Config;
@@ -71,12 +72,12 @@ export class FlowsKeeper {
 
   startSafely(isSafe: boolean): void {
     const file = join(this.#config.run, SAFE_MODE_FILE);
-    if (isSafe) writeFileSync(file, '', { mode: 0o644 });
+    if (isSafe) askByFile(file, '');
     else rmSync(file, { force: true });
   }
 
   noteRestart(reason: string): void {
-    writeFileSync(join(this.#config.run, FLOWS_RESTART_FILE), `${reason}\n`, { mode: 0o644 });
+    askByFile(join(this.#config.run, FLOWS_RESTART_FILE), `${reason}\n`);
   }
 
   #good(): FlowNodes {

@@ -1,4 +1,3 @@
-import { writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Notifier } from '../adapters/supervisor/notify.js';
 import type { Board, Config } from '../config/schema.js';
@@ -10,9 +9,13 @@ import type { SlotName } from '../fleet/slots.js';
 import type { Proof, Restarted } from '../fleet/update-plan.js';
 import type { SelfTestName, SelfTestResult } from '../protocol/selftest.js';
 import type { UpdateStation } from '../update/step-context.js';
+import { askByFile } from './ask-by-file.js';
 
-/** In the `run` folder. Written with the reason: all processes of the station are to be restarted, into what `current` names now. */
-export const UPDATE_RESTART_FILE = 'update-restart';
+/**
+ * In the `run` folder, unless the unit names another file. Written with the reason: all processes of the station are to be restarted, into
+ * what `current` names now.
+ */
+export const UPDATE_RESTART_FILE = 'ask/update-restart';
 
 export interface UpdatedStationOptions {
   readonly config: Config;
@@ -82,7 +85,8 @@ export class UpdatedStation implements UpdateStation {
     const { config, notify, clock, logger } = this.#options;
     await new Promise<void>((resolve) => clock.after(LAST_WORDS_MS, resolve));
     logger.warn({ what }, 'the processes are restarted into another release');
-    writeFileSync(join(config.run, UPDATE_RESTART_FILE), `${what}\n`, { mode: 0o644 });
+    // Units are not updated with the release: where theirs is looked for, they say.
+    askByFile(process.env.ENTRYPHONE_UPDATE_RESTART ?? join(config.run, UPDATE_RESTART_FILE), `${what}\n`);
     notify.restart(what, 'update');
   }
 

@@ -138,7 +138,10 @@ test('on a board that systemd has booted, what is killed or hangs comes back, an
   await t.test('the station asks for a restart of the flows by a file', async (t) => {
     const stamp = () => show('flows-restart', 'ExecMainExitTimestampMonotonic');
     const before = stamp();
-    writeFileSync(machine.path('run/entryphone/flows-restart'), 'a test\n');
+    writeFileSync(machine.path('run/entryphone/ask/flows-restart'), 'a test\n');
+    for (const user of ['media', 'flows', 'inference']) {
+      t.notOk(may(user, 'entryphone-run', '-w', '/run/entryphone/ask'), `${user} can not ask in its place`);
+    }
     await eventually('systemd was told', () => stamp() !== before);
     t.equal(
       show('flows-restart', 'Result'),
