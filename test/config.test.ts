@@ -2,7 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'tap';
-import { boardJsonSchema, ConfigError, configJsonSchema, loadBoard, loadConfig } from '../src/config/load.js';
+import { boardJsonSchema, configJsonSchema, loadBoard, loadConfig } from '../src/config/load.js';
+import { ConfigError } from '../src/config/yaml-file.js';
 
 const root = resolve(import.meta.dirname, '../..');
 const fixtures = join(root, 'test/fixtures/config');
@@ -72,7 +73,7 @@ test('config check exits 2 for a fault, 0 for none, and its JSON is one object',
     );
   const good = check('good.yaml');
   t.equal(good.status, 0);
-  t.same(JSON.parse(good.stdout), { ok: true, failed: [], faults: [] });
+  t.same(JSON.parse(good.stdout), { ok: true, failed: [], faults: [], defaults: [] });
   const bad = check('good.yaml', 'many-faults.yaml');
   t.equal(bad.status, 2);
   const said = JSON.parse(bad.stdout);

@@ -4,6 +4,7 @@ import { systemClock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import { LogTap } from '../core/log-tap.js';
 import { startStation } from '../station/station.js';
+import { countConfigStart } from '../update/config-start.js';
 import { processLogger } from './process-logger.js';
 
 /**
@@ -34,7 +35,13 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   });
 }
 try {
+  await countConfigStart(file, { notify, logger });
   const loaded = loadConfig(file);
+  const { defaults } = loaded;
+  if (defaults?.isApplied === false) {
+    const { version, faults } = defaults;
+    logger.warn({ version, faults }, 'the configuration defaults of a release are left out');
+  } else if (defaults !== null) logger.info({ version: defaults.version }, 'configuration defaults of a release');
   const station = await startStation({
     ...loaded,
     clock: systemClock,

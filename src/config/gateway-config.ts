@@ -1,7 +1,8 @@
 import { dirname, resolve } from 'node:path';
 import * as z from 'zod';
-import { ConfigError, type ConfigFault, check, deepFreeze, readYaml } from './load.js';
+import { deepFreeze } from './load.js';
 import { id, portNumber, rtpSchema } from './schema.js';
+import { ConfigError, type ConfigFault, check, readYaml } from './yaml-file.js';
 
 /** `{station}@{site}` */
 const address = z.string().regex(/^[a-z0-9-]{1,64}@[a-z0-9-]{1,64}$/, 'must be {station}@{site}');

@@ -1,55 +1,92 @@
-import { readFileSync, statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
-import { LineCounter, parseDocument } from 'yaml';
+import { dirname, join, resolve } from 'node:path';
 import * as z from 'zod';
-import { AppError } from '../core/errors.js';
+import { DEFAULTS_FILE, type DefaultsInUse, findDefaults, mergedOver, readDefaults, says } from './defaults.js';
 import { type Board, boardSchema, type Config, configSchema } from './schema.js';
-
-/** Where and what; `path` is dotted (`rtp.ports.from`), empty for the file as a whole. */
-export interface ConfigFault {
-  readonly file: string;
-  readonly path: string;
-  readonly text: string;
-}
-
-/** Every fault of a configuration at once; `code` is `config-invalid`. */
-export class ConfigError extends AppError {
-  readonly faults: readonly ConfigFault[];
-
-  constructor(faults: readonly ConfigFault[]) {
-    const lines = faults.map((fault) => `  ${fault.file}: ${fault.path === '' ? '' : `${fault.path}: `}${fault.text}`);
-    super(
-      'config-invalid',
-      `the configuration has ${faults.length} fault${faults.length === 1 ? '' : 's'}:\n${lines.join('\n')}`,
-    );
-    this.faults = faults;
-  }
-}
+import { ConfigError, type ConfigFault, check, readYaml } from './yaml-file.js';
 
 export interface LoadedConfig {
   readonly config: Readonly<Config>;
   readonly board: Readonly<Board>;
+  /** The file of the station's own; absolute. */
+  readonly file: string;
+  /** Those of a release that stand under it; null: there are none. */
+  readonly defaults: DefaultsInUse | null;
 }
 
 /** Id of the echo extension in the directory; no station may have it while there is one. */
 export const ECHO_ID = 'echo';
 
-/** A configuration of 64 stations is 20 KiB. */
-const MOST_BYTES = 1_048_576;
-
 /**
- * Reads a station's configuration and the board profile that it names. Paths in the result are absolute.
+ * Reads a station's configuration and the board profile that it names; under it stand the defaults of a release, where one is
+ * installed (`update.slots`). Defaults with which there would be a fault are left out: they keep no station from starting. Paths in
+ * the result are absolute.
  * @throws ConfigError with every fault of both files
  */
 export function loadConfig(file: string): LoadedConfig {
   const faults: ConfigFault[] = [];
-  const raw = readYaml(file, faults);
-  const checked = raw === undefined ? undefined : check(configSchema, raw, file, faults);
-  const boardPath = boardPathOf(raw, file);
+  const own: OwnConfig = { file, raw: readYaml(file, faults), faults };
+  const slots = slotsOf(own);
+  const found = slots === undefined ? null : findDefaults(slots);
+  if (found === null) return { ...checkedWhole(own), file: resolve(file), defaults: null };
+  const { slot, version } = found;
+  let left = found.faults;
+  if (found.values !== undefined) {
+    try {
+      const checked = checkedWhole(own, { file: found.file, values: found.values });
+      return { ...checked, file: resolve(file), defaults: { slot, version, isApplied: true, faults: [] } };
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      left = error.faults;
+    }
+  }
+  return { ...checkedWhole(own), file: resolve(file), defaults: { slot, version, isApplied: false, faults: left } };
+}
+
+/**
+ * Whether the defaults in the folder of a release could stand under a station's configuration.
+ * @throws ConfigError with every fault of them, or that they would make
+ */
+export function checkDefaults(folder: string, file: string): void {
+  const faults: ConfigFault[] = [];
+  const values = readDefaults(folder, faults);
+  if (values === undefined) throw new ConfigError(faults);
+  checkedWhole({ file, raw: readYaml(file, faults), faults }, { file: join(folder, DEFAULTS_FILE), values });
+}
+
+interface OwnConfig {
+  readonly file: string;
+  readonly raw: unknown;
+  /** Of reading it. */
+  readonly faults: readonly ConfigFault[];
+}
+
+/** @throws ConfigError; what only the defaults say, is a fault of theirs */
+function checkedWhole(
+  { file, raw, faults: ofReading }: OwnConfig,
+  defaults?: { readonly file: string; readonly values: unknown },
+): Pick<LoadedConfig, 'config' | 'board'> {
+  const faults = [...ofReading];
+  const merged = raw === undefined || defaults === undefined ? raw : mergedOver(defaults.values, raw);
+  const checked = merged === undefined ? undefined : check(configSchema, merged, file, faults);
+  const boardPath = boardPathOf(merged, file);
   const board = boardPath === undefined ? undefined : readBoard(boardPath, faults);
-  faults.push(...crossFaults(soundSections(raw), board, file));
-  if (faults.length > 0 || checked === undefined || board === undefined) throw new ConfigError(faults);
+  faults.push(...crossFaults(soundSections(merged), board, file));
+  if (faults.length > 0 || checked === undefined || board === undefined) {
+    const isTheirs = ({ file: of, path }: ConfigFault) =>
+      of === file && defaults !== undefined && says(defaults.values, path) && !says(raw, path);
+    throw new ConfigError(faults.map((one) => (isTheirs(one) ? { ...one, file: defaults?.file ?? file } : one)));
+  }
   return { config: deepFreeze(withAbsolutePaths(checked, file)), board: deepFreeze(board) };
+}
+
+/** Where a station's slots are, by its configuration, which may have any fault; undefined where it names none. Never throws. */
+export function slotsNamedIn(file: string): string | undefined {
+  return slotsOf({ file, raw: readYaml(file, []), faults: [] });
+}
+
+function slotsOf({ raw, file }: OwnConfig): string | undefined {
+  const slots = (raw as { update?: { slots?: unknown } | null } | null | undefined)?.update?.slots;
+  return typeof slots === 'string' && slots !== '' ? resolve(dirname(file), slots) : undefined;
 }
 
 /**
@@ -71,53 +108,6 @@ export function configJsonSchema(): object {
 /** The JSON Schema of a board profile (draft 2020-12). */
 export function boardJsonSchema(): object {
   return z.toJSONSchema(boardSchema, { io: 'input' });
-}
-
-/** Faults are added to `faults`. */
-export function readYaml(file: string, faults: ConfigFault[]): unknown {
-  let text: string;
-  try {
-    const { size } = statSync(file);
-    if (size > MOST_BYTES) {
-      faults.push({ file, path: '', text: `is ${size} bytes; at most ${MOST_BYTES}` });
-      return undefined;
-    }
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    faults.push({ file, path: '', text: `can't be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})` });
-    return undefined;
-  }
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  if (document.errors.length > 0) {
-    for (const error of document.errors) {
-      faults.push({ file, path: '', text: `line ${lines.linePos(error.pos[0]).line}: ${error.message}` });
-    }
-    return undefined;
-  }
-  try {
-    return document.toJS({ maxAliasCount: 20 }) ?? {};
-  } catch (error) {
-    faults.push({ file, path: '', text: (error as Error).message });
-    return undefined;
-  }
-}
-
-/** Faults are added to `faults`, each with its path. */
-export function check<T>(schema: z.ZodType<T>, raw: unknown, file: string, faults: ConfigFault[]): T | undefined {
-  const result = schema.safeParse(raw);
-  if (result.success) return result.data;
-  for (const issue of result.error.issues) {
-    const path = issue.path.map(String).join('.');
-    if (issue.code === 'unrecognized_keys') {
-      for (const key of issue.keys)
-        faults.push({ file, path: path === '' ? key : `${path}.${key}`, text: 'is not a key that is known here' });
-    } else {
-      const isMissing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined');
-      faults.push({ file, path, text: isMissing ? `is missing (${issue.expected})` : issue.message });
-    }
-  }
-  return undefined;
 }
 
 function readBoard(file: string, faults: ConfigFault[]): Board | undefined {

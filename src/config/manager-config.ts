@@ -1,7 +1,8 @@
 import { dirname, resolve } from 'node:path';
 import * as z from 'zod';
-import { ConfigError, type ConfigFault, check, deepFreeze, readYaml } from './load.js';
+import { deepFreeze } from './load.js';
 import { id } from './schema.js';
+import { ConfigError, type ConfigFault, check, readYaml } from './yaml-file.js';
 
 /** The fleet manager's configuration, in YAML. Paths that are not absolute are meant from the file's own folder. */
 export const managerSchema = z.strictObject({

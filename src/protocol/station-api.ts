@@ -115,6 +115,10 @@ export const stationStatusResult = z.object({
     figures: hearingFigures.nullable(),
     decisions: z.record(z.string(), z.int()),
   }),
+  /** Of a release of configuration defaults: whether they stand under the station's own, or were left out, and why; null: there is none. */
+  defaults: z
+    .object({ version: z.string().nullable(), isApplied: z.boolean(), faults: z.array(z.string()) })
+    .nullable(),
   edge: edgeStatus,
   refused: z.record(z.string(), z.int()),
 });

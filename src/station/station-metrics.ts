@@ -34,6 +34,11 @@ const FIGURES: Figures<Status> = {
     of: ({ station }) =>
       station.calls.map(({ callId, state, direction }) => [1, { call_id: callId, state, direction }] as const),
   },
+  config_defaults_left_out: {
+    kind: 'gauge',
+    help: "1 where the configuration defaults of a release are faulty, and the station's own stand alone",
+    of: ({ station }) => (station.defaults === null ? [] : [[station.defaults.isApplied ? 0 : 1]]),
+  },
   mqtt_connected: {
     kind: 'gauge',
     help: '1 while the broker is reached',

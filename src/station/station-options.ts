@@ -1,4 +1,5 @@
 import type { Notifier } from '../adapters/supervisor/notify.js';
+import type { DefaultsInUse } from '../config/defaults.js';
 import type { Board, Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import type { LogTap } from '../core/log-tap.js';
@@ -9,6 +10,9 @@ import type { OpenPins } from './pins.js';
 export interface StationOptions {
   readonly config: Config;
   readonly board: Board;
+  /** The file that the configuration was loaded from, and the defaults of a release under it. */
+  readonly file: string;
+  readonly defaults: DefaultsInUse | null;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Told every 500 ms that the event loop turns. */

@@ -1,5 +1,6 @@
 import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import type { Outbox } from '../adapters/sqlite/outbox.js';
+import type { DefaultsInUse } from '../config/defaults.js';
 import type { Board, Config } from '../config/schema.js';
 import type { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
@@ -20,6 +21,7 @@ import type { SiteHost } from './site-host.js';
 export async function stationStatus(parts: {
   config: Config;
   board: Board;
+  defaults: DefaultsInUse | null;
   link: MqttLink;
   calls: CallControl;
   door: DoorControl;
@@ -69,6 +71,7 @@ export async function stationStatus(parts: {
     siteHost: parts.siteHost?.status() ?? null,
     flows: parts.flows?.status ?? null,
     hearing: parts.hearing.status,
+    defaults: defaultsTold(parts.defaults),
     edge: parts.edge.status,
     refused: {
       ...link.figures().dropped,
@@ -81,4 +84,14 @@ export async function stationStatus(parts: {
       ),
     } as Record<string, number>,
   };
+}
+
+/** A hundred faults are one release that was never checked. */
+const MOST_FAULTS = 16;
+
+function defaultsTold(defaults: DefaultsInUse | null): StationStatus['defaults'] {
+  if (defaults === null) return null;
+  const { version, isApplied, faults } = defaults;
+  const told = faults.slice(0, MOST_FAULTS).map(({ path, text }) => (path === '' ? text : `${path}: ${text}`));
+  return { version, isApplied, faults: told };
 }

@@ -265,6 +265,7 @@ export class Station {
       stationStatus({
         config,
         board,
+        defaults: this.#options.defaults,
         link: this.#link,
         calls: this.#calls,
         door: this.#door,

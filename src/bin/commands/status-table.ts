@@ -44,6 +44,7 @@ export function statusTable(status: StationStatus): string {
   if (door.fitted) table.push(['door', `${door.open ? bad('OPEN') : 'shut'}, opened ${times(door.openings)}`]);
   if (status.selfTest !== null) table.push(['self-test', selfTestText(status.selfTest)]);
   if (status.siteHost !== null) table.push(['site', siteText(status.siteHost)]);
+  if (status.defaults !== null) table.push(['defaults', defaultsText(status.defaults)]);
   if (status.flows !== null) table.push(['flows', flowsText(status.flows)]);
   for (const call of calls) table.push([`call ${call.direction}`, `${call.state}, ${call.peerName || call.peer}`]);
   if (calls.length === 0) table.push(['call', 'none']);
@@ -64,6 +65,11 @@ function siteText({ broker, elsewhere, calls, routed }: NonNullable<StationStatu
   const runs = broker.running ? good('its broker runs') : bad(broker.fault ?? 'its broker does not run');
   const way = elsewhere ? good('other sites can be called') : bad("other sites can't be reached");
   return `${runs}, calls ${calls}, messages routed ${routed}${elsewhere === null ? '' : `\n${way}`}`;
+}
+
+function defaultsText({ version, isApplied, faults }: NonNullable<StationStatus['defaults']>): string {
+  const release = `release ${version ?? 'unknown'}`;
+  return isApplied ? good(release) : bad(`${release} is left out: ${faults.join('; ')}`);
 }
 
 function flowsText({ state, fault, url, isSafeMode }: NonNullable<StationStatus['flows']>): string {
