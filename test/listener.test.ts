@@ -1,8 +1,9 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
 import { stringify } from 'yaml';
+import { modelsFault } from '../src/adapters/onnx/models-check.js';
 import { loadModel } from '../src/adapters/onnx/onnx-model.js';
 import { connectRpc } from '../src/adapters/sockets/rpc.js';
 import { TapSender } from '../src/adapters/udp/tap-sender.js';
@@ -33,7 +34,7 @@ const figures: HearingFigures = {
   refused: {},
 };
 const model = { name: 'bells', version: '1', kind: 'sound' as const, sha256: 'a'.repeat(64), labels: ['bell'] };
-const report = { pid: 1, port: 5_000, isReady: true, isHearing: false, models: [model], refused: [] };
+const report = { pid: 1, port: 5_000, isReady: true, isHearing: false, slot: null, models: [model], refused: [] };
 const decision: HeardDecision = {
   kind: 'sound',
   label: 'bell',
@@ -335,7 +336,7 @@ test('the inference process: real sound by UDP, real models, wrong ones refused 
   const hearing = await Hearing.serve(options);
   hearing.want(true);
   const listener = await startListener({
-    config: { run: dir, inference: { enabled: true, models } },
+    config: { run: dir, inference: { models }, update: {} },
     clock: systemClock,
     logger: silentLogger,
     endProcess: () => ended.push('ended'),
@@ -382,10 +383,48 @@ test('the inference process: real sound by UDP, real models, wrong ones refused 
   await again.close();
 
   const nowhere = await startListener({
-    config: { run: dir, inference: { enabled: true, models: join(dir, 'nowhere') } },
+    config: { run: dir, inference: { models: join(dir, 'nowhere') }, update: {} },
     clock: systemClock,
     logger: silentLogger,
   });
   t.match(nowhere.report, { isReady: true, models: [], refused: [{ card: 'nowhere', reason: /no folder of models/ }] });
   await nowhere.close();
+
+  // A release of models, where one is installed, comes before those that the configuration names.
+  const slots = join(dir, 'slots');
+  const release = (slot: 'a' | 'b', files: readonly string[]) => {
+    mkdirSync(join(slots, 'models', slot), { recursive: true });
+    const manifest = { v: 1, kind: 'models', version: '1.1.0', files: files.map((path) => ({ path, sha256: '' })) };
+    writeFileSync(join(slots, 'models', slot, 'manifest.json'), JSON.stringify(manifest));
+    rmSync(join(slots, 'models/current'), { force: true });
+    symlinkSync(slot, join(slots, 'models/current'));
+  };
+  const config = { run: dir, inference: { models }, update: { slots } };
+  const loadedFrom = async () => {
+    const one = await startListener({ config, clock: systemClock, logger: silentLogger });
+    await one.close();
+    return { slot: one.report.slot, models: one.report.models.map(({ name }) => name) };
+  };
+  t.same(await loadedFrom(), { slot: null, models: ['two-tone'] });
+  release('a', ['seed']);
+  t.same(await loadedFrom(), { slot: 'a', models: ['two-tone'] }, 'what was there before is none');
+  t.match(await modelsFault(join(slots, 'models/a')), /no model/);
+  release('b', ['gong.card.yaml', 'gong.onnx']);
+  for (const ending of ['onnx', 'card.yaml']) {
+    const text = readFileSync(join(models, `two-tone.${ending}`));
+    const content =
+      ending === 'onnx'
+        ? text
+        : text.toString().replaceAll('two-tone.onnx', 'gong.onnx').replace('name: two-tone', 'name: gong');
+    writeFileSync(join(slots, `models/b/gong.${ending}`), content);
+  }
+  t.same(await loadedFrom(), { slot: 'b', models: ['gong'] });
+  t.equal(await modelsFault(join(slots, 'models/b')), null);
+  t.match(
+    await modelsFault(models),
+    /^cut-off\.card\.yaml: .*cut off: 100 of \d+ bytes$/,
+    'the first that is not in order',
+  );
+  writeFileSync(join(slots, 'models/b/manifest.json'), '{');
+  t.same(await loadedFrom(), { slot: 'b', models: ['two-tone'] }, 'a slot that is damaged gives no models');
 });

@@ -2,6 +2,7 @@ import { basename, join } from 'node:path';
 import { readModelFolder } from '../adapters/onnx/model-folder.js';
 import { type LoadedModel, loadModel } from '../adapters/onnx/onnx-model.js';
 import { TapReceiver } from '../adapters/udp/tap-receiver.js';
+import { type ModelsConfig, modelsPlace } from '../config/models-place.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
@@ -34,7 +35,7 @@ export interface Listener {
  * @throws AppError `socket-failed`
  */
 export async function startListener(options: {
-  config: Pick<Config, 'run' | 'inference'>;
+  config: Pick<Config, 'run'> & ModelsConfig;
   /** Ends this process, in order; its supervisor starts another. */
   endProcess?: () => void;
   clock: Clock;
@@ -53,9 +54,10 @@ export async function startListener(options: {
       ears?.sound(sound, arrivalMs);
     },
   });
+  const { folder, slot } = modelsPlace(config);
   const station = new StationLink({
     path: join(config.run, INFERENCE_SOCKET),
-    first: { pid: process.pid, port: receiver.port, isReady: false, isHearing: false, models: [], refused: [] },
+    first: { pid: process.pid, port: receiver.port, isReady: false, isHearing: false, slot, models: [], refused: [] },
     clock,
     logger,
     onListen: (on) => {
@@ -66,7 +68,7 @@ export async function startListener(options: {
       (options.endProcess ?? endBySignal)();
     },
   });
-  const { loaded, refusedModels } = await loadAll(config.inference.models, logger);
+  const { loaded, refusedModels } = await loadAll(folder, logger);
   ears = new Ears({
     models: loaded,
     clock,

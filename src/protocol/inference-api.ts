@@ -15,6 +15,8 @@ export const inferenceReport = z.object({
   isReady: z.boolean(),
   /** Sound comes. */
   isHearing: z.boolean(),
+  /** The slot of the release of models that was current when it started; null: none was installed. */
+  slot: z.enum(['a', 'b']).nullable().default(null),
   models: z.array(heardModel).max(32),
   refused: z.array(refusedModel).max(64),
 });

@@ -85,6 +85,14 @@ export class Hearing {
     };
   }
 
+  /**
+   * The slot of the release whose models the inference process has, or had to refuse, null where none was installed when it started.
+   * @returns undefined while no process is there
+   */
+  get modelsSlot(): InferenceReport['slot'] | undefined {
+    return this.#process?.report.slot;
+  }
+
   get status(): StationStatus['hearing'] {
     return {
       ...this.view,

@@ -3,10 +3,10 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { parse } from 'yaml';
 import * as z from 'zod';
+import { CARD_ENDING } from '../../config/models-place.js';
 import { AppError, errorText } from '../../core/errors.js';
 import { checkCard, checkFile, type ModelCard } from '../../inference/model-card.js';
 
-const CARD_ENDING = '.card.yaml';
 /** A station's memory is meant for its calls. */
 const MOST_MODEL_BYTES = 32 * 1024 * 1024;
 const MOST_CARD_BYTES = 64 * 1024;
