@@ -23,6 +23,7 @@ class SaidStation {
   readonly ordered: string[] = [];
   isOff = false;
   job: UpdateView | null = null;
+  others: UpdateStatus['others'] = [];
   /** What comes after the answer that a job has begun, or is cancelled. */
   next: (() => Promise<void>) | undefined;
   #asked = 0;
@@ -53,7 +54,7 @@ class SaidStation {
         'update.status': (): UpdateStatus => {
           this.#asked += 1;
           if (this.isOff) throw new AppError('updates-off', 'this station does not run from slots');
-          return { current: 'a', slots: { a: whole, b: empty }, floor: '1.0.0', job: this.job };
+          return { current: 'a', slots: { a: whole, b: empty }, floor: '1.0.0', others: this.others, job: this.job };
         },
         'update.install': ({ folder }) => {
           this.ordered.push(folder);
@@ -160,6 +161,15 @@ test('the status: slots, floor and job; a station without slots says what it lac
   t.equal(status, 0);
   t.match(out, /a +│ 1\.0\.0 +│ confirmed +│ runs/);
   t.match(out, /nothing older than 1\.0\.0[\s\S]*rescue-1: firmware 1\.1\.0 in progress, download 10 %/);
+  const tried = { is: 'failed', version: '1.3.0', isConfirmed: false, reason: 'the flows ended unasked' } as const;
+  const seed = { ...whole, version: '0.0.0' };
+  station.others = [
+    { kind: 'flows', current: 'b', slots: { a: tried, b: { ...whole, version: '1.2.0' } }, floor: '1.2.0' },
+    { kind: 'models', current: 'a', slots: { a: seed, b: empty }, floor: '0.0.0' },
+  ];
+  const { out: all } = await station.run('status');
+  t.match(all, /^flows: 1\.2\.0; 1\.3\.0 failed: the flows ended unasked; nothing older than 1\.2\.0$/m);
+  t.match(all, /^models: as they were before the first release$/m);
   station.isOff = true;
   const off = await station.run('status', '--json');
   t.equal(off.status, 1);

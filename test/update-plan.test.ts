@@ -72,6 +72,18 @@ test('the plan of an update, whole and from wherever it was left', async (t) => 
       isQuiet,
       `${kind} beside a call`,
     );
+    t.match(
+      plan.find((step) => step.do === 'switch'),
+      { isDisturbing: !isQuiet },
+    );
+    const bare: SlotState = { ...state, slots: { ...state.slots, a: { is: 'empty' } }, floor: null };
+    const desired = { ...NEW, kind, architecture: 'any' } as const;
+    const seeded = planUpdate(bare, desired, facts);
+    t.same(seeded[0], { do: 'seed', job: 'install', slot: 'a' }, `${kind}: what ran before is kept first`);
+    t.same(seeded.slice(1), plan, `${kind}, else the same`);
+    t.match(planUpdate(bare, { ...desired, minFrom: '0.1.0' }, facts), [{ code: 'too-far-behind' }]);
+    t.match(planUpdate(bare, { ...desired, version: '0.0.0' }, facts), [{ code: 'version-taken' }]);
+    t.ok(plan.findIndex((step) => step.do === 'check-content') < plan.findIndex((step) => step.do === 'switch'));
   }
 });
 

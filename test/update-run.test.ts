@@ -18,10 +18,12 @@ import { systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { type Chunk, chunkFile } from '../src/fleet/manifest.js';
 import type { UpdateJournal } from '../src/fleet/update-journal.js';
+import { diskBeforeParts, KindMachine, partRelease } from '../src/lab/kind-machine.js';
 import { PowerCutDisk } from '../src/lab/power-cut-disk.js';
 import { type Behaviour, diskWithOldRelease, labReleases, UpdateMachine } from '../src/lab/update-machine.js';
 import { UpdatedStation } from '../src/station/updated-station.js';
 import { folderSource, repositoryOf } from '../src/update/folder-source.js';
+import type { UpdateStation } from '../src/update/step-context.js';
 import { Updater } from '../src/update/updater.js';
 
 function folder(t: Test): string {
@@ -37,6 +39,13 @@ async function machineOf(t: Test, behaviour: Behaviour) {
   return { dir, releases, machine };
 }
 
+const STATION: UpdateStation = {
+  facts: { architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0' },
+  untilQuiet: async () => {},
+  noise: () => null,
+};
+const untaken = { untaken: 'nothing here takes them' };
+const NO_OTHERS = { flows: untaken, config: untaken, models: untaken };
 const LONG_WAY = [
   ...['check-space', 'fetch', 'verify', 'clear', 'unpack', 'sync', 'seal', 'wait-for-quiet', 'switch', 'restart'],
   ...['confirm', 'raise-floor', 'clean'],
@@ -86,6 +95,48 @@ test('a job that is cancelled in a step leaves the old release running, until it
   }
 });
 
+test('flows, configuration, models: what ran before is the first slot; the process is killed at each call of the disk', async (t) => {
+  const repository = join(folder(t), 'repository');
+  const way = LONG_WAY.toSpliced(7, 0, 'check-content').toSpliced(0, 0, 'seed');
+  const besideACall = way.filter((step) => step !== 'wait-for-quiet');
+  const ways = { flows: besideACall, config: way, models: besideACall };
+  const back = ['switch-back', 'restart', 'await-ready', 'clean'];
+  for (const kind of ['flows', 'config', 'models'] as const) {
+    const release = await partRelease(repository, kind);
+    for (const behaviour of ['good', 'mute', 'refused'] as const) {
+      const begin = await diskBeforeParts();
+      const machineOn = (disk: PowerCutDisk) =>
+        new KindMachine({ release, behaviour, disk: disk.after({ changes: disk.unsyncedChanges, content: 'kept' }) });
+      const machine = machineOn(begin);
+      t.equal(await machine.fault(await machine.update()), null, `${behaviour} ${kind}`);
+      const expected = {
+        good: ways[kind],
+        mute: [...ways[kind].slice(0, -2), ...back],
+        refused: [...ways[kind].slice(0, ways[kind].indexOf('check-content') + 1), 'clean'],
+      };
+      t.same(machine.steps, expected[behaviour], `${behaviour} ${kind}`);
+      // Models are taken up as flows are. `lab powercut` does all, and loses what was not synced.
+      if (kind === 'models' || (kind === 'config' && behaviour !== 'mute')) continue;
+      const cutIn = new Set<string>();
+      for (let [cutAt, isCut] = [1, true]; isCut; cutAt++) {
+        const cut = machineOn(begin);
+        cut.disk.cutAt = cutAt;
+        isCut = await cut.update().then(
+          () => false,
+          () => true,
+        );
+        if (!isCut) break;
+        const step = cut.steps.at(-1) ?? 'before the first';
+        cutIn.add(step);
+        const again = machineOn(cut.disk);
+        const fault = await again.update().then((journal) => again.fault(journal), String);
+        if (fault !== null) t.fail(`${behaviour} ${kind}, killed at call ${cutAt} in ${step}: ${fault}`);
+      }
+      t.same([...cutIn], [...new Set(['before the first', ...machine.steps])], `${behaviour} ${kind}: in each step`);
+    }
+  }
+});
+
 test('a full disk, a chunk that is damaged for good', async (t) => {
   const full = await machineOf(t, 'good');
   full.machine.disk.freeBytesLeft = 50_000;
@@ -132,13 +183,14 @@ test('what the running release has is not fetched, unless it is damaged there', 
     const ended = Promise.withResolvers<UpdateJournal>();
     const updater = new Updater({
       disk,
-      station: {
-        ...{ noise: () => null, untilQuiet: async () => {}, prove: async () => null },
-        facts: async () => ({
-          ...{ architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0', isReady: true },
-          running: (await disk.readLink('current')) === 'b' ? 'b' : 'a',
-        }),
-        restart: async () => {},
+      station: STATION,
+      targets: {
+        firmware: {
+          ...{ prove: async () => null, check: async () => null, hasKept: async () => false, seed: async () => [] },
+          ...{ isReady: async () => true, restart: async () => {}, settle: async () => {} },
+          running: async ({ current }) => current,
+        },
+        ...NO_OTHERS,
       },
       source: () => async (chunk, signal) => {
         asked.push(chunk.id);
@@ -174,7 +226,8 @@ test('a manifest that is cut off, of another kind, or not where a repository has
   const { releases } = await machineOf(t, 'good');
   const updater = new Updater({
     disk: new PowerCutDisk(),
-    station: {} as never,
+    station: STATION,
+    targets: { firmware: {} as never, ...NO_OTHERS },
     source: () => async () => new Uint8Array(0),
     ...{ clock: systemClock, logger: silentLogger, told: () => {} },
   });
@@ -183,7 +236,10 @@ test('a manifest that is cut off, of another kind, or not where a repository has
   const cutOff = text.subarray(0, text.length / 2);
   await t.rejects(updater.order({ ...order, manifestText: cutOff }), { code: 'manifest-invalid' });
   const flows = Buffer.from(Buffer.from(text).toString().replace('"firmware"', '"flows"'));
-  await t.rejects(updater.order({ ...order, manifestText: flows }), { code: 'kind-unsupported' });
+  await t.rejects(updater.order({ ...order, manifestText: flows }), {
+    code: 'kind-untaken',
+    message: /nothing here takes them/,
+  });
   t.throws(() => repositoryOf('/stick/elsewhere', releases.next.manifest), { code: 'usage' });
   t.equal(repositoryOf('/stick/releases/1.1.0/x64', releases.next.manifest), '/stick');
 });
@@ -214,26 +270,23 @@ test('a stick whose chunks are links, devices, pipes or files without end costs 
 
 test('a board is known to releases by its profile, under whatever name that is installed', async (t) => {
   const boardOf = async (board: Partial<Board>, file: string) => {
-    const station = new UpdatedStation(
-      {
-        ...{
-          config: { board: file } as Config,
-          board: board as Board,
-          firmware: '1.0.0',
-          notify: { restart: () => {} },
-        },
-        ...{
-          noise: () => null,
-          isReady: async () => true,
-          isOnBroker: () => true,
-          clock: systemClock,
-          logger: silentLogger,
-        },
-        selfTest: () => Promise.reject(new Error('nobody asks for it')),
+    const station = new UpdatedStation({
+      ...{
+        config: { board: file } as Config,
+        board: board as Board,
+        firmware: '1.0.0',
+        notify: { restart: () => {} },
       },
-      'a',
-    );
-    return (await station.facts()).board;
+      ...{
+        noise: () => null,
+        isReady: async () => true,
+        isOnBroker: () => true,
+        clock: systemClock,
+        logger: silentLogger,
+      },
+      selfTest: () => Promise.reject(new Error('nobody asks for it')),
+    });
+    return station.facts.board;
   };
   t.equal(await boardOf({ profile: 'raspberry-pi-4' }, '/etc/entryphone/board.yaml'), 'raspberry-pi-4');
   t.equal(await boardOf({}, '/opt/entryphone/device/raspberry-pi-5.yaml'), 'raspberry-pi-5', 'one of before');

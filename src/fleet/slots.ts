@@ -10,9 +10,13 @@ import { compareVersions, newerVersion } from './version.js';
  *   <slots>/back        why the launcher went back; taken up by `gaveUp`, then removed
  *   <slots>/state.json  the rest of `SlotState`: what failed here, and the floor
  *
- * Flows, configuration and models have the same below a folder of their own, without the launcher: their trial ends with the station's word.
+ * Flows, configuration and models have the same below a folder of their own (`<slots>/flows`, …), without the launcher: their trial
+ * ends with the station's word. What ran before the first release of such a kind stands in slot a as its version `SEED_VERSION`.
  */
 export type SlotName = 'a' | 'b';
+
+/** Of what a station had of a kind before any release of it. */
+export const SEED_VERSION = '0.0.0';
 
 export type SlotContent =
   | { readonly is: 'empty' }

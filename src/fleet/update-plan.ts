@@ -1,5 +1,5 @@
 import type { Architecture, Manifest, ReleaseKind } from './manifest.js';
-import { isBelowFloor, otherSlot, type SlotName, type SlotState } from './slots.js';
+import { isBelowFloor, otherSlot, SEED_VERSION, type SlotName, type SlotState } from './slots.js';
 import { compareVersions } from './version.js';
 
 /** What a job is told to be about: the steps of fleets. */
@@ -15,6 +15,8 @@ export type UpdateStep =
   | { readonly do: 'reject'; readonly job: 'download'; readonly code: RefusalCode; readonly reason: string }
   /** The release was tried and went back by itself. Turns the job's end to `failed`; then plan anew. */
   | { readonly do: 'fail'; readonly job: 'rollback'; readonly reason: string }
+  /** What runs now is written into the slot as a release of its own, and is what there is to go back to; begun again it is written anew. */
+  | { readonly do: 'seed'; readonly job: 'install'; readonly slot: SlotName }
   /** Asks the disk (`spaceFault`). Reads only. */
   | {
       readonly do: 'check-space';
@@ -34,17 +36,26 @@ export type UpdateStep =
   | { readonly do: 'sync'; readonly job: 'install'; readonly slot: SlotName }
   /** The manifest is written into the slot: it is whole. After a cut before this, the slot is cleared and unpacked again. */
   | { readonly do: 'seal'; readonly job: 'install'; readonly slot: SlotName }
+  /** Who takes the release up looks through it, and says in words why it can't be. Reads only. */
+  | { readonly do: 'check-content'; readonly job: 'install'; readonly slot: SlotName }
   /** No call, no ringing, no open door, within the quiet hours if there are any; gives up at the job's deadline. Reads only. */
   | { readonly do: 'wait-for-quiet'; readonly job: 'install' }
   /** `previous`, then `trying` are written, then the link is replaced by rename: a cut before that leaves the old release, and the step is done again. */
-  | { readonly do: 'switch'; readonly job: 'install'; readonly slot: SlotName; readonly from: SlotName }
+  | {
+      readonly do: 'switch';
+      readonly job: 'install';
+      readonly slot: SlotName;
+      readonly from: SlotName;
+      /** Not while anybody would be disturbed: then plan anew. */
+      readonly isDisturbing: boolean;
+    }
   /** Orders the supervisor; whoever carries it out may be ended by it. Done when the processes that run are those of `slot`. */
   | { readonly do: 'restart'; readonly job: 'restart'; readonly slot: SlotName; readonly what: Restarted }
   /** Waits for every proof; then `trying` is unlinked. A proof is asked for again after a cut. */
   | { readonly do: 'confirm'; readonly job: 'confirm'; readonly slot: SlotName; readonly proofs: readonly Proof[] }
   /** Nothing older is taken from now on. A step of its own, so that a cut after the one before does not leave it out. */
   | { readonly do: 'raise-floor'; readonly job: 'confirm'; readonly version: string }
-  /** Removes what was fetched. */
+  /** Removes what was fetched, and what was kept for the way back. */
   | { readonly do: 'clean'; readonly job: 'confirm' }
   /** `gaveUp` is written, where there is a failure; then the link is replaced; then `trying` is unlinked. Each is the same a second time. */
   | {
@@ -59,7 +70,7 @@ export type UpdateStep =
   | { readonly do: 'await-ready'; readonly job: 'rollback'; readonly slot: SlotName };
 
 export const STEP_NAMES = [
-  ...['reject', 'fail', 'check-space', 'fetch', 'verify', 'clear', 'unpack', 'sync', 'seal'],
+  ...['reject', 'fail', 'seed', 'check-space', 'fetch', 'verify', 'clear', 'unpack', 'sync', 'seal', 'check-content'],
   ...['wait-for-quiet', 'switch', 'restart', 'confirm', 'raise-floor', 'clean', 'switch-back', 'await-ready'],
 ] as readonly UpdateStep['do'][];
 
@@ -94,7 +105,7 @@ export interface UpdateFacts {
   readonly isReady: boolean;
   /** Of the chunks that are neither in the current slot nor fetched, as they are sent. */
   readonly lackingBytes: number;
-  /** Something that was fetched is still there. */
+  /** Something that was fetched, or kept for the way back, is still there. */
   readonly hasFetched: boolean;
   /** This job has switched already (its journal says so). */
   readonly hasSwitched: boolean;
@@ -124,20 +135,31 @@ export interface Refusal {
   readonly reason: string;
 }
 
+interface KindPlan {
+  readonly what: Restarted;
+  readonly proofs: readonly Proof[];
+  /** It comes up beside a call. */
+  readonly isQuiet: boolean;
+  /** Its slots are below a folder of their own, and hold nothing before the first job: what ran until then is put there. */
+  readonly isSeeded: boolean;
+}
+
 /** What a kind's release restarts and has to show. Flows and models come up beside a call; the rest has to wait for its end. */
-const OF_KIND: Readonly<Record<ReleaseKind, { what: Restarted; proofs: readonly Proof[]; isQuiet: boolean }>> = {
+const OF_KIND: Readonly<Record<ReleaseKind, KindPlan>> = {
   firmware: {
     what: 'everything',
     proofs: ['processes-ready', 'broker-reached', 'self-test', 'test-call'],
     isQuiet: false,
+    isSeeded: false,
   },
   config: {
     what: 'everything',
     proofs: ['processes-ready', 'broker-reached', 'self-test', 'test-call'],
     isQuiet: false,
+    isSeeded: true,
   },
-  flows: { what: 'flows', proofs: ['flows-run'], isQuiet: true },
-  models: { what: 'inference', proofs: ['inference-ready'], isQuiet: true },
+  flows: { what: 'flows', proofs: ['flows-run'], isQuiet: true, isSeeded: true },
+  models: { what: 'inference', proofs: ['inference-ready'], isQuiet: true, isSeeded: true },
 };
 
 /**
@@ -168,11 +190,15 @@ export function planUpdate(state: SlotState, desired: DesiredRelease, facts: Upd
   const refusal = refusalOf(state, desired, facts);
   if (refusal !== undefined) return [rejection(refusal)];
   const isUnpacked = there.is === 'whole' && there.hash === desired.hash;
+  const { what, isQuiet, isSeeded } = OF_KIND[desired.kind];
+  const isBare = here.is === 'empty' || here.is === 'filling';
   return [
+    ...(isSeeded && isBare ? [{ do: 'seed', job: 'install', slot: current } as const] : []),
     ...(isUnpacked ? [] : unpackingSteps(desired, facts, target)),
+    ...(isSeeded ? [{ do: 'check-content', job: 'install', slot: target } as const] : []),
     ...waitingSteps(desired.kind),
-    { do: 'switch', job: 'install', slot: target, from: current },
-    { do: 'restart', job: 'restart', slot: target, what: OF_KIND[desired.kind].what },
+    { do: 'switch', job: 'install', slot: target, from: current, isDisturbing: !isQuiet },
+    { do: 'restart', job: 'restart', slot: target, what },
     ...provingSteps(desired, target),
   ];
 }
@@ -196,7 +222,8 @@ export function refusalOf(state: SlotState, desired: DesiredRelease, facts: Upda
     return { code: 'older-release', reason: `${version} is older than ${state.floor}, which was confirmed here` };
   }
   const here = state.slots[facts.current];
-  const installed = here.is === 'whole' ? here.version : undefined;
+  const unseeded = OF_KIND[kind].isSeeded ? SEED_VERSION : undefined;
+  const installed = here.is === 'whole' ? here.version : unseeded;
   if (installed === version || state.floor === version) {
     return { code: 'version-taken', reason: `another release of version ${version} was confirmed here` };
   }

@@ -149,7 +149,8 @@ async function runUntil(machine: UpdateMachine, cutAt: number): Promise<boolean>
   }
 }
 
-function* whatIsLeft(disk: PowerCutDisk): Generator<PowerCutDisk> {
+/** The disks that a power cut may leave. */
+export function* whatIsLeft(disk: PowerCutDisk): Generator<PowerCutDisk> {
   const contents: readonly Loss['content'][] = disk.hasUnsyncedContent ? ['lost', 'torn', 'kept'] : ['kept'];
   const all = disk.unsyncedChanges;
   // Of many, as in the middle of unpacking, these: none, one, half, all but one, all.

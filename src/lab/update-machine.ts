@@ -27,7 +27,7 @@ import type { Chunk, Manifest } from '../fleet/manifest.js';
 import type { SlotName } from '../fleet/slots.js';
 import { newJob, type UpdateJournal } from '../fleet/update-journal.js';
 import { JobFile } from '../update/job-file.js';
-import type { UpdateStation } from '../update/step-context.js';
+import type { ReleaseTarget, UpdateStation } from '../update/step-context.js';
 import { UpdateRun } from '../update/update-run.js';
 import { type DiskEntry, PowerCutDisk } from './power-cut-disk.js';
 
@@ -51,6 +51,11 @@ const launcher = join(packageRoot, 'device/launcher.sh');
 const startFile = join(packageRoot, 'device/start.sh');
 const CHUNK_SIZES = { leastBytes: 2_048, normalBytes: 4_096, mostBytes: 16_384 };
 const PROGRAM_BYTES = 30_000;
+const STATION: UpdateStation = {
+  facts: { architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0' },
+  untilQuiet: async () => {},
+  noise: () => null,
+};
 
 /** Two small releases of the layout of real ones; what stands for Node.js says whose it is. */
 export async function labReleases(dir: string): Promise<LabReleases> {
@@ -206,7 +211,8 @@ export class UpdateMachine {
         disk,
         slots,
         chunks,
-        station: this.#station(() => ended.resolve(null)),
+        station: STATION,
+        target: this.#target(() => ended.resolve(null)),
         clock: systemClock,
         logger: silentLogger,
       },
@@ -222,14 +228,14 @@ export class UpdateMachine {
     return Promise.race([update.run(), ended.promise]);
   }
 
-  #station(end: () => void): UpdateStation {
+  #target(end: () => void): ReleaseTarget {
     return {
-      facts: async () => ({
-        ...{ architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0' },
-        ...{ running: this.running, isReady: this.running !== null },
-      }),
-      untilQuiet: async () => {},
-      noise: () => null,
+      seed: () => Promise.reject(new AppError('slot-not-whole', 'the first release was installed')),
+      check: async () => null,
+      running: async () => this.running,
+      isReady: async () => this.running !== null,
+      hasKept: async () => false,
+      settle: async () => {},
       // As it is for the process that orders it: what was under way is written, and nothing comes after.
       restart: () => {
         setImmediate(end);

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { RELEASE_KINDS } from '../fleet/manifest.js';
 import { JOB_STATES, stepTold, type UpdateJournal } from '../fleet/update-journal.js';
 import { JOB_STEPS } from '../fleet/update-plan.js';
 
@@ -32,12 +33,19 @@ const slot = z.object({
   reason: z.string().nullable(),
 });
 
-export const updateStatus = z.object({
+const slotsView = z.object({
   /** The slot that runs. */
   current: z.enum(['a', 'b']),
   slots: z.object({ a: slot, b: slot }),
   /** Nothing older is taken. */
   floor: z.string().nullable(),
+});
+export type SlotsView = z.infer<typeof slotsView>;
+
+/** Of the firmware, and beside it. */
+export const updateStatus = slotsView.extend({
+  /** Kinds that had releases of their own; one of version 0.0.0 is what the station had before. */
+  others: z.array(slotsView.extend({ kind: z.enum(RELEASE_KINDS) })),
   /** The job that runs, or was the last. */
   job: updateView.nullable(),
 });

@@ -214,7 +214,7 @@ export class FleetUpdates {
     const { link, config, clock, logger } = this.#options;
     const { id: station, site } = config.station;
     const publish = async (): Promise<void> => {
-      const { version, hash } = (await this.#updates?.running()) ?? { version: null, hash: null };
+      const { version, hash } = (await this.#updates?.running('firmware')) ?? { version: null, hash: null };
       const at = clock.wallMs();
       const id = `${station}-${at}`;
       const reported = {

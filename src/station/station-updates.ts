@@ -7,12 +7,15 @@ import type { MetadataSource } from '../adapters/tuf/metadata-source.js';
 import { TufTrust } from '../adapters/tuf/tuf-trust.js';
 import { AppError } from '../core/errors.js';
 import { packageRoot } from '../core/package-root.js';
+import { RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
 import type { SlotContent, SlotName } from '../fleet/slots.js';
 import { isOver, type UpdateJournal } from '../fleet/update-journal.js';
-import { MOST_MANIFEST_BYTES } from '../protocol/release-manifest.js';
-import { type UpdateStatus, type UpdateView, viewOfJob } from '../protocol/update.js';
+import { MOST_MANIFEST_BYTES, readManifest } from '../protocol/release-manifest.js';
+import { type SlotsView, type UpdateStatus, type UpdateView, viewOfJob } from '../protocol/update.js';
 import { folderSource, repositoryOf } from '../update/folder-source.js';
+import type { ReleaseTargets, Untaken } from '../update/step-context.js';
 import { type FetchChunk, type UpdateOrder, Updater, type UpdaterOptions } from '../update/updater.js';
+import { firmwareTarget } from './firmware-target.js';
 import { UpdatedStation, type UpdatedStationOptions } from './updated-station.js';
 
 export interface StationUpdatesOptions extends UpdatedStationOptions {
@@ -23,6 +26,7 @@ export interface StationUpdatesOptions extends UpdatedStationOptions {
   readonly told: (journal: UpdateJournal) => void;
 }
 
+const NOT_YET: Untaken = { untaken: 'they come with the firmware' };
 const NO_REPOSITORY: MetadataSource = { read: async () => undefined };
 const MOST_SIGNATURE_BYTES = 4_096;
 
@@ -65,9 +69,15 @@ export class StationUpdates {
       if (folder !== undefined) return folderSource(folder);
       return options.fleetSource?.(origin) ?? unknownSource(origin);
     };
-    const station = new UpdatedStation(options, slot);
+    const station = new UpdatedStation(options);
+    const targets: ReleaseTargets = {
+      firmware: firmwareTarget(station, slot),
+      flows: NOT_YET,
+      config: NOT_YET,
+      models: NOT_YET,
+    };
     this.trust = trust;
-    this.#updater = new Updater({ disk: machineDisk(slots), station, source, clock, logger, told });
+    this.#updater = new Updater({ disk: machineDisk(slots), station, targets, source, clock, logger, told });
   }
 
   /** The job that runs, or was the last. */
@@ -98,26 +108,30 @@ export class StationUpdates {
     return this.#updater.cancel(jobId, reason);
   }
 
-  /** The release that runs; null where the slot can't be read. */
-  async running(): Promise<{ readonly version: string; readonly hash: string } | null> {
-    const { current, manifests } = await this.#updater.slots();
+  /** The release of a kind that runs; null where there is none yet, or the slot can't be read. */
+  async running(kind: ReleaseKind): Promise<{ readonly version: string; readonly hash: string } | null> {
+    const { current, manifests } = await this.#updater.slots(kind);
     const manifest = manifests[current];
     return manifest === null ? null : { version: manifest.version, hash: manifest.hash };
   }
 
   async status(): Promise<UpdateStatus> {
-    const { state, current } = await this.#updater.slots();
     const viewOf = (content: SlotContent) => ({
       is: content.is,
       version: 'version' in content ? content.version : null,
       isConfirmed: content.is === 'whole' && content.isConfirmed,
       reason: content.is === 'failed' ? content.reason : null,
     });
+    const slotsOf = async (kind: ReleaseKind): Promise<SlotsView> => {
+      const { state, current } = await this.#updater.slots(kind);
+      return { current, slots: { a: viewOf(state.slots.a), b: viewOf(state.slots.b) }, floor: state.floor };
+    };
+    const others = RELEASE_KINDS.filter((kind) => kind !== 'firmware');
+    const views = await Promise.all(others.map(async (kind) => ({ kind, ...(await slotsOf(kind)) })));
     const { journal } = this.#updater;
     return {
-      current,
-      slots: { a: viewOf(state.slots.a), b: viewOf(state.slots.b) },
-      floor: state.floor,
+      ...(await slotsOf('firmware')),
+      others: views.filter(({ slots }) => slots.a.is !== 'empty' || slots.b.is !== 'empty'),
       job: journal === null ? null : viewOfJob(journal),
     };
   }
@@ -134,7 +148,9 @@ export class StationUpdates {
     }
     const manifestText = readBounded(join(folder, 'manifest.json'), MOST_MANIFEST_BYTES);
     const signature = readBounded(join(folder, 'manifest.json.minisig'), MOST_SIGNATURE_BYTES).toString('utf8');
-    const { state } = await this.#updater.slots();
+    // Whatever it says of itself: it counts once its signature is checked.
+    const said = readManifest(manifestText);
+    const { state } = await this.#updater.slots(said.ok ? said.value.kind : 'firmware');
     const keys = this.trust.rescueKeys();
     const manifest = readRescue({ manifest: manifestText, signature, keys, slots: state });
     const origin = `folder:${repositoryOf(resolve(folder), manifest)}`;

@@ -5,7 +5,6 @@ import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { Architecture } from '../fleet/manifest.js';
-import type { SlotName } from '../fleet/slots.js';
 import type { Proof, Restarted } from '../fleet/update-plan.js';
 import type { SelfTestName, SelfTestResult } from '../protocol/selftest.js';
 import type { UpdateStation } from '../update/step-context.js';
@@ -48,29 +47,27 @@ const CHECKS_OF: Readonly<Record<'self-test' | 'test-call', readonly SelfTestNam
   'test-call': ['call'],
 };
 
-/** What an update sees of the station that it changes, and asks of it. */
+/** What an update sees of the station that it changes, and asks of it, whatever kind the release is of. */
 export class UpdatedStation implements UpdateStation {
+  readonly facts: UpdateStation['facts'];
   readonly #options: UpdatedStationOptions;
-  readonly #slot: SlotName;
   /** One run of it stands for both of its proofs. */
   #tested: SelfTestResult | null = null;
 
-  constructor(options: UpdatedStationOptions, slot: SlotName) {
+  constructor(options: UpdatedStationOptions) {
+    const { config, board, firmware } = options;
     this.#options = options;
-    this.#slot = slot;
-  }
-
-  async facts() {
-    const { config, board, firmware, isReady } = this.#options;
-    return {
+    this.facts = {
       architecture: process.arch as Exclude<Architecture, 'any'>,
       // An installed one is called board.yaml, whatever board it is.
       board: board.profile ?? basename(config.board).replace(/\.yaml$/, ''),
       nodeAbi: Number(process.versions.modules),
       firmware,
-      running: this.#slot,
-      isReady: await isReady(),
     };
+  }
+
+  isReady(): Promise<boolean> {
+    return this.#options.isReady();
   }
 
   noise(): string | null {
@@ -81,6 +78,7 @@ export class UpdatedStation implements UpdateStation {
     await this.#until(() => this.noise() === null, signal);
   }
 
+  /** Orders the supervisor. Where everything is restarted, this process ends before long. */
   async restart(what: Restarted): Promise<void> {
     const { config, notify, clock, logger } = this.#options;
     await new Promise<void>((resolve) => clock.after(LAST_WORDS_MS, resolve));
@@ -90,6 +88,7 @@ export class UpdatedStation implements UpdateStation {
     notify.restart(what, 'update');
   }
 
+  /** @returns what is wrong, in words; null where nothing is */
   async prove(proof: Proof, signal: AbortSignal): Promise<string | null> {
     const { isReady, isOnBroker, config } = this.#options;
     switch (proof) {

@@ -1,6 +1,7 @@
 import { AppError } from '../core/errors.js';
 import { type Chunk, distinctChunks } from '../fleet/manifest.js';
 import { spaceFault, type UpdateStep } from '../fleet/update-plan.js';
+import { seedOf } from './seed.js';
 import type { StepContext } from './step-context.js';
 
 /** `anew`: what comes next is not what the plan said. */
@@ -22,6 +23,15 @@ const LOOK_EVERY_MS = 200;
 
 /** How each step of a plan is carried out. What each promises stands with it in `fleet/update-plan.ts`. */
 export const EXECUTE: Execute = {
+  seed: async ({ slot }, { options, signal }) => {
+    const { slots, target, job } = options;
+    const seed = seedOf(job.manifest.kind, await target.seed(signal));
+    await slots.begin(slot);
+    await slots.unpack(slot, seed.manifest, seed.readChunk);
+    await slots.sync(slot, seed.manifest);
+    await slots.seal(slot, seed.text);
+    return 'done';
+  },
   'check-space': async (step, { options }) => {
     const { disk, slots } = options;
     const { current, manifests } = await slots.read();
@@ -69,31 +79,36 @@ export const EXECUTE: Execute = {
     await options.slots.seal(slot, options.job.manifestText);
     return 'done';
   },
+  'check-content': async ({ slot }, { options, signal }) => {
+    const fault = await options.target.check(slot, signal);
+    if (fault !== null) throw new AppError('content-refused', fault);
+    return 'done';
+  },
   'wait-for-quiet': async (_step, { options, signal }) => {
     await options.station.untilQuiet(signal);
     return 'done';
   },
-  switch: async ({ slot, from }, { options }) => {
+  switch: async ({ slot, from, isDisturbing }, { options }) => {
     // A press in the last moment: the plan waits again.
-    if (options.station.noise() !== null) return 'anew';
+    if (isDisturbing && options.station.noise() !== null) return 'anew';
     await options.slots.switchTo(slot, from);
     return 'done';
   },
-  restart: async ({ slot, what }, run) => {
-    const { station, clock } = run.options;
-    await station.restart(what);
+  restart: async ({ slot }, run) => {
+    const { target, slots, clock } = run.options;
+    await target.restart(slot, run.signal);
     const until = clock.nowMs() + RESTART_MS;
     while (clock.nowMs() < until) {
-      if ((await station.facts()).running === slot) return 'done';
+      if ((await target.running(await slots.read())) === slot) return 'done';
       await new Promise<void>((resolve) => clock.after(LOOK_EVERY_MS, resolve));
       run.signal.throwIfAborted();
     }
     throw new AppError('not-restarted', `the processes of slot ${slot} did not start`);
   },
   confirm: async ({ slot, proofs }, run) => {
-    const { station, slots } = run.options;
+    const { target, slots } = run.options;
     for (const [index, proof] of proofs.entries()) {
-      const fault = await station.prove(proof, run.signal);
+      const fault = await target.prove(proof, run.signal);
       if (fault !== null) throw new AppError('not-proven', fault);
       run.progress((100 * (index + 1)) / proofs.length);
     }
@@ -106,7 +121,11 @@ export const EXECUTE: Execute = {
     return 'done';
   },
   clean: async (_step, { options }) => {
-    await options.chunks.clean();
+    const { chunks, target, slots, job } = options;
+    const { state, current } = await slots.read();
+    const here = state.slots[current];
+    await target.settle(here.is === 'whole' && here.isConfirmed && here.hash === job.manifest.hash);
+    await chunks.clean();
     return 'done';
   },
   'switch-back': async ({ slot, from, failure }, { options }) => {
@@ -114,7 +133,7 @@ export const EXECUTE: Execute = {
     return 'done';
   },
   'await-ready': async ({ slot }, { options, signal }) => {
-    const fault = await options.station.prove('processes-ready', signal);
+    const fault = await options.target.prove('processes-ready', signal);
     if (fault !== null) options.logger.error({ slot, fault }, 'the release before is not ready either');
     return 'done';
   },

@@ -66,15 +66,16 @@ export class UpdateRun implements StepContext {
 
   /** What is left to do now. */
   async plan(): Promise<UpdateStep[]> {
-    const { slots, chunks, station, job } = this.options;
-    const { state, current } = await slots.read();
+    const { slots, chunks, station, target, job } = this.options;
+    const onDisk = await slots.read();
+    const { state, current } = onDisk;
     const lacking = await chunks.lacking(job.manifest);
     const { hasSwitched, ending } = this.#journal;
     const facts: UpdateFacts = {
-      ...(await station.facts()),
-      current,
+      ...station.facts,
+      ...{ current, running: await target.running(onDisk), isReady: await target.isReady() },
       lackingBytes: storedBytesOf(lacking),
-      hasFetched: await chunks.hasFetched(),
+      hasFetched: (await chunks.hasFetched()) || (await target.hasKept()),
       hasSwitched,
       ending,
     };

@@ -1,14 +1,14 @@
 import { ChunkStore } from '../adapters/slots/chunk-store.js';
-import type { SlotDisk } from '../adapters/slots/slot-disk.js';
-import { SlotStore } from '../adapters/slots/slot-store.js';
+import { diskOfKind, type SlotDisk } from '../adapters/slots/slot-disk.js';
+import { SlotStore, type SlotsOnDisk } from '../adapters/slots/slot-store.js';
 import type { Clock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
-import type { Chunk } from '../fleet/manifest.js';
+import { type Chunk, RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
 import { isOver, newJob, type UpdateJournal } from '../fleet/update-journal.js';
 import { readManifest } from '../protocol/release-manifest.js';
 import { JobFile, type KeptJob } from './job-file.js';
-import type { UpdateStation } from './step-context.js';
+import type { ReleaseTarget, ReleaseTargets, UpdateStation } from './step-context.js';
 import { UpdateRun } from './update-run.js';
 
 /** Brings a chunk, as it is stored; goes on trying until it has it or the signal says no more. */
@@ -17,6 +17,7 @@ export type FetchChunk = (chunk: Chunk, signal: AbortSignal) => Promise<Uint8Arr
 export interface UpdaterOptions {
   readonly disk: SlotDisk;
   readonly station: UpdateStation;
+  readonly targets: ReleaseTargets;
   /** Where a job's release comes from, by what the job says of it; also after a restart. */
   readonly source: (origin: string) => FetchChunk;
   readonly clock: Clock;
@@ -44,7 +45,7 @@ const AGAIN_AFTER_MS = 60_000;
 export class Updater {
   readonly #options: UpdaterOptions;
   readonly #jobs: JobFile;
-  readonly #slots: SlotStore;
+  readonly #slots: Readonly<Record<ReleaseKind, SlotStore>>;
   #run: UpdateRun | null = null;
   #journal: UpdateJournal | null = null;
   /** Of the job that is being taken or is under way. */
@@ -54,7 +55,15 @@ export class Updater {
   constructor(options: UpdaterOptions) {
     this.#options = options;
     this.#jobs = new JobFile(options.disk);
-    this.#slots = new SlotStore(options.disk);
+    const slotsOf = (kind: ReleaseKind) => new SlotStore(diskOfKind(options.disk, kind));
+    this.#slots = {
+      ...{
+        firmware: slotsOf('firmware'),
+        flows: slotsOf('flows'),
+        config: slotsOf('config'),
+        models: slotsOf('models'),
+      },
+    };
   }
 
   /** The job that runs, or was the last; null before there was one. */
@@ -62,15 +71,17 @@ export class Updater {
     return this.#run?.journal ?? this.#journal;
   }
 
-  /** What the slots hold. */
-  async slots(): Promise<Awaited<ReturnType<SlotStore['read']>>> {
-    return this.#slots.read();
+  /** What the slots of a kind hold. */
+  async slots(kind: ReleaseKind): Promise<SlotsOnDisk> {
+    return this.#slots[kind].read();
   }
 
   /** Goes on with what was begun before this process was. */
   async resume(): Promise<void> {
-    const back = await this.#slots.tidy();
-    if (back !== null) this.#options.logger.warn({ ...back }, 'the launcher went back to the release before');
+    for (const kind of RELEASE_KINDS) {
+      const back = await this.#slots[kind].tidy();
+      if (back !== null) this.#options.logger.warn({ kind, ...back }, 'the launcher went back to the release before');
+    }
     const kept = await this.#jobs.read();
     if (kept === null) return;
     this.#journal = kept.journal;
@@ -81,7 +92,7 @@ export class Updater {
 
   /**
    * Takes a job.
-   * @throws AppError `update-busy` while another is under way, `manifest-invalid`
+   * @throws AppError `update-busy` while another is under way, `manifest-invalid`, `kind-untaken`
    */
   async order({ jobId, manifestText, origin, deadlineMs, mayRetry }: UpdateOrder): Promise<void> {
     if (this.#busyWith !== null) {
@@ -92,11 +103,7 @@ export class Updater {
     const read = readManifest(manifestText);
     if (!read.ok) throw new AppError('manifest-invalid', `the manifest is refused: ${read.why} (${read.fault})`);
     const { kind, version, hash } = read.value;
-    if (kind !== 'firmware') {
-      throw new AppError('kind-unsupported', `releases of ${kind} alone are not installed here yet`, {
-        remedy: 'Flows, configuration defaults and models come with the firmware',
-      });
-    }
+    this.#targetOf(kind);
     const journal = newJob({ jobId, kind, version, hash });
     const kept: KeptJob = { journal, manifest: read.value, manifestText, origin, deadlineMs, mayRetry };
     this.#busyWith = jobId;
@@ -122,6 +129,13 @@ export class Updater {
     this.#run?.stop();
   }
 
+  /** @throws AppError `kind-untaken` */
+  #targetOf(kind: ReleaseKind): ReleaseTarget {
+    const target = this.#options.targets[kind];
+    if ('untaken' in target) throw new AppError('kind-untaken', `no releases of ${kind}: ${target.untaken}`);
+    return target;
+  }
+
   #start(job: KeptJob): void {
     this.#busyWith = job.journal.jobId;
     void this.#carryOut(job).catch((error: unknown) => {
@@ -143,17 +157,20 @@ export class Updater {
   }
 
   async #carryOut(job: KeptJob): Promise<void> {
-    const { disk, source, station, clock, logger, told } = this.#options;
-    const { current, manifests } = await this.#slots.read();
+    const { source, station, clock, logger, told } = this.#options;
+    const { kind } = job.manifest;
+    const [disk, slots] = [diskOfKind(this.#options.disk, kind), this.#slots[kind]];
+    const { current, manifests } = await slots.read();
     const manifest = manifests[current];
     const run = new UpdateRun({
       job,
       jobs: this.#jobs,
       disk,
-      slots: this.#slots,
+      slots,
       chunks: new ChunkStore(disk, manifest === null ? null : { slot: current, manifest }),
       fetch: source(job.origin),
       station,
+      target: this.#targetOf(kind),
       clock,
       logger,
       told,

@@ -1,5 +1,6 @@
 import { chmod, mkdir, open, readdir, readFile, readlink, rename, rm, statfs, symlink, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { ReleaseKind } from '../../fleet/manifest.js';
 
 /**
  * What an update does to a disk, one call of the kernel each, so that another can stand in that loses what was not synced. Paths are
@@ -84,6 +85,30 @@ export function machineDisk(root: string): SlotDisk {
       const { bavail, bsize } = await statfs(root);
       return bavail * bsize;
     },
+  };
+}
+
+/** Where the slots of a kind are: firmware's in the folder itself, those of other kinds below it. */
+export function diskOfKind(disk: SlotDisk, kind: ReleaseKind): SlotDisk {
+  if (kind === 'firmware') return disk;
+  const at = (path: string): string => (path === '.' ? kind : `${kind}/${path}`);
+  return {
+    read: (path) => disk.read(at(path)),
+    readRange: (path, from, bytes) => disk.readRange(at(path), from, bytes),
+    readLink: (path) => disk.readLink(at(path)),
+    list: (path) => disk.list(at(path)),
+    makeFolder: async (path) => {
+      await disk.makeFolder(at(path));
+      if (path === '.') await disk.syncFolder('.');
+    },
+    create: (path, mode) => disk.create(at(path), mode),
+    unlink: (path) => disk.unlink(at(path)),
+    removeFolder: (path) => disk.removeFolder(at(path)),
+    rename: (from, to) => disk.rename(at(from), at(to)),
+    link: (target, path) => disk.link(target, at(path)),
+    syncFile: (path) => disk.syncFile(at(path)),
+    syncFolder: (path) => disk.syncFolder(at(path)),
+    freeBytes: () => disk.freeBytes(),
   };
 }
 

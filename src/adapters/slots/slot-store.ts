@@ -94,6 +94,17 @@ export class SlotStore {
     return back;
   }
 
+  /** The step `seed`, before the slot is filled: there is no release yet, and this slot gets the first. */
+  async begin(slot: SlotName): Promise<void> {
+    this.#manifests.delete(slot);
+    await this.#disk.makeFolder('.');
+    await dropDurably(this.#disk, 'trying');
+    if ((await this.#disk.list(slot)).includes(MANIFEST)) await dropDurably(this.#disk, `${slot}/${MANIFEST}`);
+    await this.#disk.removeFolder(slot);
+    await pointDurably(this.#disk, 'previous', slot);
+    await pointDurably(this.#disk, 'current', slot);
+  }
+
   /** The step `clear`: from here on the slot is worth nothing, and the one that runs is what there is to go back to. */
   async clear(slot: SlotName, current: SlotName): Promise<void> {
     if (slot === current) throw new AppError('slot-in-use', `slot ${slot} runs`);

@@ -4,6 +4,7 @@ import { styleText } from 'node:util';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { AppError } from '../../core/errors.js';
+import { otherSlot, SEED_VERSION } from '../../fleet/slots.js';
 import { isOver } from '../../fleet/update-journal.js';
 import { connectStation } from '../../lab/site.js';
 import type { UpdateStatus, UpdateView } from '../../protocol/update.js';
@@ -151,7 +152,7 @@ async function withStation<T>(
   }
 }
 
-function tableOf({ current, slots, floor, job }: UpdateStatus): string {
+function tableOf({ current, slots, floor, others, job }: UpdateStatus): string {
   const table = new Table({ style: PLAIN, head: ['slot', 'release', 'is', ''], wordWrap: true });
   for (const name of ['a', 'b'] as const) {
     const { is, version, isConfirmed, reason } = slots[name];
@@ -161,9 +162,20 @@ function tableOf({ current, slots, floor, job }: UpdateStatus): string {
   }
   const words = [
     floor === null ? '' : `nothing older than ${floor} is taken`,
+    ...others.map(partText),
     job === null ? 'no job yet' : `job ${job.jobId}: ${textOf(job)}`,
   ];
   return [table.toString(), ...words.filter((text) => text !== '')].join('\n');
+}
+
+/** A kind that has slots of its own beside the firmware's. */
+function partText({ kind, current, slots, floor }: UpdateStatus['others'][number]): string {
+  const { version, isConfirmed } = slots[current];
+  const runs =
+    version === SEED_VERSION ? 'as they were before the first release' : `${version}${isConfirmed ? '' : ', on trial'}`;
+  const { is, version: failed, reason } = slots[otherSlot(current)];
+  const other = is === 'failed' ? `; ${failed} failed: ${reason}` : '';
+  return `${kind}: ${runs}${other}${floor === null || floor === SEED_VERSION ? '' : `; nothing older than ${floor}`}`;
 }
 
 function textOf({ kind, version, state, step, progressPct, reason }: UpdateView): string {
