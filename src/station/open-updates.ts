@@ -6,11 +6,14 @@ import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { installedVersion } from '../core/package-root.js';
 import { type UpdateView, viewOfJob } from '../protocol/update.js';
+import type { Untaken } from '../update/step-context.js';
 import type { EngineClient } from './engine-client.js';
 import { FleetUpdates } from './fleet-updates.js';
 import type { Flows } from './flows.js';
 import type { SelfTest } from './self-test.js';
 import { StationUpdates } from './station-updates.js';
+
+const NOT_YET: Untaken = { untaken: 'they come with the firmware' };
 
 /** The station's own updates, and what the fleet manager says of them. */
 export interface OpenUpdates {
@@ -53,6 +56,7 @@ export async function openUpdates(parts: {
     selfTest: () => selfTest.run('update'),
     fleetSource: (origin) => fleet.fetcher(origin),
     repository: fleet.repository,
+    others: () => ({ flows: NOT_YET, config: NOT_YET, models: NOT_YET }),
     told: (journal) => {
       told(viewOfJob(journal));
       fleet.changed(journal);

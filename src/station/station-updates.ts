@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { readRescue } from '../adapters/minisign/rescue.js';
-import { machineDisk } from '../adapters/slots/slot-disk.js';
+import { diskOfKind, machineDisk, type SlotDisk } from '../adapters/slots/slot-disk.js';
 import type { MetadataSource } from '../adapters/tuf/metadata-source.js';
 import { TufTrust } from '../adapters/tuf/tuf-trust.js';
 import { AppError } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import { RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
 import type { SlotContent, SlotName } from '../fleet/slots.js';
@@ -13,20 +14,27 @@ import { isOver, type UpdateJournal } from '../fleet/update-journal.js';
 import { MOST_MANIFEST_BYTES, readManifest } from '../protocol/release-manifest.js';
 import { type SlotsView, type UpdateStatus, type UpdateView, viewOfJob } from '../protocol/update.js';
 import { folderSource, repositoryOf } from '../update/folder-source.js';
-import type { ReleaseTargets, Untaken } from '../update/step-context.js';
+import type { ReleaseTargets } from '../update/step-context.js';
 import { type FetchChunk, type UpdateOrder, Updater, type UpdaterOptions } from '../update/updater.js';
 import { firmwareTarget } from './firmware-target.js';
 import { UpdatedStation, type UpdatedStationOptions } from './updated-station.js';
+
+/** What takes up releases of the kinds beside firmware. */
+export type OtherTargets = Omit<ReleaseTargets, 'firmware'>;
 
 export interface StationUpdatesOptions extends UpdatedStationOptions {
   /** Brings chunks of a job that comes from the fleet manager, by its origin. */
   readonly fleetSource?: (origin: string) => FetchChunk | undefined;
   /** Where metadata of releases come from. */
   readonly repository?: MetadataSource;
+  readonly others: (parts: {
+    readonly station: UpdatedStation;
+    readonly diskOf: (kind: keyof OtherTargets) => SlotDisk;
+    readonly logger: Logger;
+  }) => OtherTargets;
   readonly told: (journal: UpdateJournal) => void;
 }
 
-const NOT_YET: Untaken = { untaken: 'they come with the firmware' };
 const NO_REPOSITORY: MetadataSource = { read: async () => undefined };
 const MOST_SIGNATURE_BYTES = 4_096;
 
@@ -70,14 +78,11 @@ export class StationUpdates {
       return options.fleetSource?.(origin) ?? unknownSource(origin);
     };
     const station = new UpdatedStation(options);
-    const targets: ReleaseTargets = {
-      firmware: firmwareTarget(station, slot),
-      flows: NOT_YET,
-      config: NOT_YET,
-      models: NOT_YET,
-    };
+    const disk = machineDisk(slots);
+    const others = options.others({ station, diskOf: (kind) => diskOfKind(disk, kind), logger });
+    const targets: ReleaseTargets = { firmware: firmwareTarget(station, slot), ...others };
     this.trust = trust;
-    this.#updater = new Updater({ disk: machineDisk(slots), station, targets, source, clock, logger, told });
+    this.#updater = new Updater({ disk, station, targets, source, clock, logger, told });
   }
 
   /** The job that runs, or was the last. */
