@@ -6,11 +6,18 @@ import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { MqttPacketPath } from '../src/adapters/mqtt/mqtt-packet-path.js';
 import { frameSamples } from '../src/audio/frame.js';
-import { ManualClock } from '../src/core/clock.js';
+import { configSchema } from '../src/config/schema.js';
+import { ManualClock, systemClock } from '../src/core/clock.js';
 import { Counters } from '../src/core/counters.js';
+import { silentLogger } from '../src/core/logger.js';
 import { topic } from '../src/protocol/topics.js';
 import { framePackets } from '../src/rtp/framing.js';
 import { isStun, parseStunBinding, writeStunRequest, writeStunResponse } from '../src/rtp/stun.js';
+import { readInbox } from '../src/station/call-inbox.js';
+import { EngineClient, type EngineEvents, type OpenedSession, type SessionEnd } from '../src/station/engine-client.js';
+import { callCheck } from '../src/station/self-test-checks.js';
+import { Signalling } from '../src/station/signalling.js';
+import { TestCall } from '../src/station/test-call.js';
 import { agreement, RATE_HZ, started } from './support/engine.js';
 import { seededRandom } from './support/random.js';
 import { freeUdpPort, Site, until } from './support/site.js';
@@ -191,6 +198,90 @@ test('where UDP is blocked two engines talk inside MQTT, in the same session', a
     await t.rejects(one.station.call('session.close', { sessionId }), { code: 'session-unknown' });
   await Promise.all(both.map(({ engine }) => engine.close()));
   t.equal(clock.timers, 0, 'nothing is left to be done');
+});
+
+/** A station's end of its media process, behind a firewall: it is told a port that takes packets and never answers. */
+class WalledEngine extends EngineClient {
+  wall: { readonly address: string; readonly port: number } | null = null;
+
+  override async openSession(sessionId: string, end: SessionEnd): Promise<OpenedSession> {
+    const opened = await super.openSession(sessionId, end);
+    return this.wall === null ? opened : { ...opened, local: this.wall };
+  }
+}
+
+test('a test call goes inside MQTT where UDP is blocked, as any call; the host calls its own echo so', {
+  timeout: 60_000,
+}, async (t) => {
+  const site = await Site.start({ echo: { enabled: true, number: '*9' } });
+  t.teardown(() => site.stop());
+  const dir = mkdtempSync(join(tmpdir(), 'entryphone-echo-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const blocked = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(blocked, 'listening');
+  t.teardown(() => blocked.close());
+  const common = { clock: systemClock, logger: silentLogger };
+
+  const stationOf = async (id: 'door' | 'panel') => {
+    const mqtt = { url: `mqtts://127.0.0.1:${site.port}`, ca: 'none', cert: 'none', key: 'none' };
+    const { engine: process, station } = await started(dir, id, systemClock, await freeUdpPort(), { mqtt });
+    const { ca, cert, key } = site.host.credentialsOf(`${id}--media`);
+    const pem = (path: string) => readFileSync(path, 'utf8');
+    const calls: TestCall[] = [];
+    const moves: string[] = [];
+    const events: EngineEvents = {
+      ...{ onCapture: () => {}, onHeard: () => {}, onSilent: () => {}, onSlow: () => {}, onQuality: () => {} },
+      ...{ onDigit: () => {}, onClipEnded: () => {}, onLost: () => {} },
+      onMoved: (sessionId, path, reason) => {
+        moves.push(`${path} ${reason}`);
+        for (const call of calls) call.moved(sessionId, path);
+        if (id === 'panel') site.host.moved(sessionId, path);
+      },
+    };
+    const identity = { ca: pem(ca), cert: pem(cert), key: pem(key) };
+    const engine = new WalledEngine({ path: join(dir, id, 'media.sock'), identity, ...common, events });
+    const config = configSchema.parse({
+      station: { id, name: id, site: 'home' },
+      ...{ board: 'none', audio: { capture: 'none', playback: 'none' }, rtp: { address: '127.0.0.1' }, mqtt },
+      ...{ media: { identity: { cert: 'none', key: 'none' } }, state: 'none', run: 'none' },
+    });
+    const { link } = site.link(id);
+    const signalling = new Signalling({ link, site: 'home', station: id, clock: systemClock });
+    readInbox({
+      ...{ link, site: 'home', station: id, refused: new Counters<string>(), ...common },
+      onCall: (message) => void calls.some((call) => call.take(message)),
+      ...{ onPresence: () => {}, onCommand: () => {} },
+    });
+    link.start();
+    await until(() => link.state.connected);
+    t.teardown(async () => {
+      engine.close();
+      station.close();
+      await process.close();
+    });
+    const testCall = async () => {
+      const call = new TestCall({ config, signalling, engine, target: '*9', ...common });
+      calls.push(call);
+      return callCheck(await call.done);
+    };
+    return { id, engine, config, testCall, moves };
+  };
+  const [door, panel] = [await stationOf('door'), await stationOf('panel')];
+  site.host.offerEcho({ config: panel.config, engine: panel.engine, ...common });
+
+  const wall = { address: '127.0.0.1', port: blocked.address().port };
+  for (const { engine } of [door, panel]) engine.wall = wall;
+  const both = await Promise.all([door.testCall(), panel.testCall()]);
+  for (const check of both) {
+    t.match(check, { outcome: 'pass', reason: 'heard', text: /inside MQTT, not by UDP/, figures: { path: 'mqtt' } });
+    t.ok(Number(check.figures.mos) > 3.5, `MOS ${check.figures.mos}`);
+  }
+  const all = [...door.moves, ...panel.moves];
+  t.same(
+    all.filter((move) => !/^mqtt (unproved|far-end)$/.test(move)),
+    [],
+  );
+  t.same([door.moves.length, panel.moves.length], [1, 3], 'two echoes and its own call');
 });
 
 test('when TCP stalls the oldest packets go, counted, and the delay is bounded afterwards', async (t) => {

@@ -200,7 +200,7 @@ test('the echo answers two callers of its site, for 20 s, and nobody else', asyn
     board: 'none',
     audio: { capture: 'none', playback: 'none' },
     rtp: { address: '127.0.0.1' },
-    media: { encryption: 'preferred', path: 'mqtt', identity: { cert: 'none', key: 'none' } },
+    media: { encryption: 'preferred', path: 'auto', identity: { cert: 'none', key: 'none' } },
     mqtt: { url: 'mqtts://127.0.0.1:1', ca: 'none', cert: 'none', key: 'none' },
     state: 'none',
     run: 'none',
@@ -226,8 +226,19 @@ test('the echo answers two callers of its site, for 20 s, and nobody else', asyn
     { type: 'answer', from: 'echo', to: 'door', callId: 'call-0001' },
     { type: 'answer', to: 'attic' },
   ]);
-  t.notMatch(JSON.stringify(said), /x-entryphone-path:[^"]*mqtt/, 'by UDP alone');
+  t.match(JSON.stringify(said), /x-entryphone-path:udp mqtt/, 'by both paths, as any call');
   t.same(opened, ['echo', 'echo']);
+  const leg = echo.legOf('call-0001');
+  t.match(leg, { station: 'panel' });
+  t.not(leg?.sessionId, 'call-0001', 'the host may call its own echo');
+  const near = { station: 'panel', sessionId: leg?.sessionId ?? '' };
+  t.same(echo.callerOf(near), { station: 'door', sessionId: 'call-0001' });
+  t.equal(echo.callerOf({ ...near, station: 'attic' }), undefined, 'only of the station that has it');
+  const { length } = said;
+  echo.moved('call-0001', 'mqtt');
+  t.equal(said.length, length, 'another session of this station');
+  echo.moved(near.sessionId, 'mqtt');
+  t.match(said.slice(length), [{ type: 'update', to: 'door', sdp: /x-entryphone-path:mqtt udp/ }]);
   invite('cellar', 'call-0003');
   t.match(said.at(-1), { type: 'reject', reason: 'busy', to: 'cellar' });
   echo.take(from('cellar', 'call-0001', { type: 'bye', reason: 'hung-up' }));

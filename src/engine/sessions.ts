@@ -44,11 +44,10 @@ export interface SessionsOptions {
   readonly listener: SessionsListener;
 }
 
-const UNTOLD: Omit<SessionsListener, 'changed'> = {
+const UNTOLD: Omit<SessionsListener, 'changed' | 'moved'> = {
   heard: () => {},
   silent: () => {},
   digit: () => {},
-  moved: () => {},
   quality: () => {},
 };
 
@@ -282,8 +281,9 @@ export class Sessions {
 
   async #make(sessionId: string, cardless: CardlessKind | null): Promise<OpenSession> {
     const { config, rateHz, parts, clock, logger, mixer } = this.#options;
-    // Nobody talks in it who would want to know.
-    const listener = cardless === null ? this.#options.listener : UNTOLD;
+    const { listener: all } = this.#options;
+    // Nobody talks in one without cards who would want to know; its peer must, where to find it.
+    const listener = cardless === null ? all : { ...UNTOLD, moved: all.moved.bind(all) };
     const encoder = await parts.encoder({ rateHz, settings: config.opus });
     const decoder = await parts.decoder({ rateHz }).catch((error) => {
       encoder.free();

@@ -1,6 +1,7 @@
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import type { MediaPath, SessionFigures } from '../protocol/engine-api.js';
+import type { SelfTestCheck } from '../protocol/selftest.js';
 import { duringCall, type Ear, waitUntil } from './held-call.js';
 import {
   attempt,
@@ -11,6 +12,7 @@ import {
   type Watches,
   watchBoth,
 } from './scenario.js';
+import type { Site } from './site.js';
 import { STATIONS, type StationId } from './site-config.js';
 import { UdpCut } from './udp-cut.js';
 
@@ -31,11 +33,21 @@ export interface PathResult {
   readonly callEnded: boolean | null;
   /** Each end had the same source (SSRC) all the time, and the other end heard that one. */
   readonly ssrcKept: boolean | null;
+  /** Of a self-test while UDP is cut; it passes, inside MQTT. */
+  readonly testCall: TestCallSeen | null;
   /** The same measure with nothing cut: what this machine's own hiccups cost. */
   readonly controlSilenceMs: number | null;
 }
 
+export interface TestCallSeen {
+  readonly outcome: SelfTestCheck['outcome'];
+  readonly reason: string;
+  readonly path: MediaPath | null;
+  readonly mos: number | null;
+}
+
 const MOST_SILENCE_MS = 2_000;
+const MOST_TEST_MS = 25_000;
 const CONTROL_MS = 3_000;
 /** To MQTT; and back, which waits until UDP has proved good. */
 const MOVES_WITHIN_MS = { mqtt: 10_000, udp: 20_000 };
@@ -49,12 +61,15 @@ export async function runPathScenario(context: ScenarioContext): Promise<PathRes
   const site = await startScenarioSite(context);
   let found: Found | undefined;
   let call: { readonly callEnded: boolean } | undefined;
+  let tested: TestCallSeen | undefined;
   try {
     const watches = await watchBoth(site);
     const migrate = async (ears: Readonly<Record<StationId, Ear>>) => {
       found = await migrations(context, watches, network, ears);
     };
     call = await attempt(failed, 'call', () => duringCall(site, 'indoor', migrate));
+    context.log('a test call while UDP is cut');
+    tested = await attempt(failed, 'test call', () => testCallWithout(site, network));
     for (const id of STATIONS) watches[id].close();
   } finally {
     await site.stop();
@@ -64,14 +79,38 @@ export async function runPathScenario(context: ScenarioContext): Promise<PathRes
   }
   if (call?.callEnded === true) failed.push('the call has ended');
   if (found?.ssrcKept === false) failed.push('a source has changed');
+  if (tested !== undefined && (tested.outcome !== 'pass' || tested.path !== 'mqtt')) {
+    failed.push(`test call: ${tested.outcome} ${tested.reason} by ${tested.path}`);
+  }
   return {
     ok: failed.length === 0,
     failed,
     migrations: found?.migrations ?? [],
     callEnded: call?.callEnded ?? null,
     ssrcKept: found?.ssrcKept ?? null,
+    testCall: tested ?? null,
     controlSilenceMs: found?.controlSilenceMs ?? null,
   };
+}
+
+/** The door station tests itself; of that, what its call to the echo came to. */
+async function testCallWithout(site: Site, network: UdpCut): Promise<TestCallSeen> {
+  await network.cut();
+  const client = await site.connect('door');
+  try {
+    const { checks } = await client.call('selftest.run', {}, { timeoutMs: MOST_TEST_MS });
+    const call = checks.find(({ name }) => name === 'call');
+    if (call === undefined) throw new AppError('no-test-call', 'the self-test has made no call');
+    const { path, mos } = call.figures;
+    return {
+      ...{ outcome: call.outcome, reason: call.reason },
+      path: path === 'udp' || path === 'mqtt' ? path : null,
+      mos: typeof mos === 'number' ? mos : null,
+    };
+  } finally {
+    client.close();
+    await network.restore();
+  }
 }
 
 interface Found {

@@ -47,7 +47,7 @@ export class CallMedia {
     /** The description of our end, as it can now be told to the peer. */
     onOpened: (local: AudioDescription) => void;
     onFailed: () => void;
-    /** What is at our end; without cards it goes by UDP alone. */
+    /** What is at our end. */
     end?: SessionEnd;
     /** It is open already, since an earlier run of this station. */
     resumed: { readonly local: AudioDescription; readonly muted: boolean } | undefined;
@@ -171,7 +171,6 @@ export class CallMedia {
 
   get #configuredPaths(): readonly MediaPath[] {
     const { path } = this.#config.media;
-    if (this.#end !== 'cards') return ['udp'];
     if (path === 'mqtt') return ['mqtt'];
     return path === 'udp' || !this.#engine.hasIdentity ? ['udp'] : ['udp', 'mqtt'];
   }

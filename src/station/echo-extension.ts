@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { readPeer } from '../call/negotiate.js';
-import { type AudioDescription, writeSdp } from '../call/sdp.js';
+import { type AudioDescription, type MediaPath, writeSdp } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
@@ -8,6 +8,7 @@ import type { Logger } from '../core/logger.js';
 import type { CallMessage } from '../protocol/call-message.js';
 import { CallMedia } from './call-media.js';
 import type { EngineClient } from './engine-client.js';
+import type { MediaLeg } from './media-switch.js';
 import type { CallMessageContent } from './signalling.js';
 
 const MOST_CALLS = 2;
@@ -15,9 +16,11 @@ const MOST_MS = 20_000;
 
 interface EchoCall {
   readonly callId: string;
+  readonly sessionId: string;
   readonly peer: string;
   readonly media: CallMedia;
   remote: AudioDescription;
+  local: AudioDescription | null;
   isAnswered: boolean;
   seq: number;
   readonly timer: Timer;
@@ -34,8 +37,8 @@ export interface EchoExtensionOptions {
 }
 
 /**
- * The number of a site that answers at once and sends back what it hears, by UDP alone: a session of the site host's media process
- * without cards. Two calls at a time, 20 s each.
+ * The number of a site that answers at once and sends back what it hears: a session of the site host's media process without cards,
+ * by UDP or inside MQTT as any call's. Two calls at a time, 20 s each.
  */
 export class EchoExtension {
   /** What was refused or ignored, by why. */
@@ -74,6 +77,25 @@ export class EchoExtension {
     }
   }
 
+  /** Of a call to it, the end that is here. */
+  legOf(callId: string): MediaLeg | undefined {
+    const call = this.#calls.get(callId);
+    return call === undefined ? undefined : { station: this.#options.config.station.id, sessionId: call.sessionId };
+  }
+
+  /** Of a call to it, the other end; undefined for a session that is none of its own. */
+  callerOf({ station, sessionId }: MediaLeg): MediaLeg | undefined {
+    const call = this.#ofSession(sessionId);
+    if (call === undefined || station !== this.#options.config.station.id) return undefined;
+    return { station: call.peer, sessionId: call.callId };
+  }
+
+  /** The media process has moved a session to another path: the caller is told, so that it follows where it must. */
+  moved(sessionId: string, path: MediaPath): void {
+    const call = this.#ofSession(sessionId);
+    if (call?.isAnswered === true && call.local !== null) call.media.moved(call.local, path);
+  }
+
   /** The media process is gone, and its sessions with it. */
   mediaLost(): void {
     for (const call of [...this.#calls.values()]) this.#end(call, 'media-failed');
@@ -97,10 +119,11 @@ export class EchoExtension {
     }
     const { config, engine, clock, logger } = this.#options;
     // An id of its own: where the site host calls its own echo, the other end's session is in the same process.
+    const sessionId = randomUUID();
     const media = new CallMedia({
       engine,
       config,
-      callId: randomUUID(),
+      callId: sessionId,
       end: 'echo',
       logger,
       onOpened: (local) => this.#opened(call, local),
@@ -111,7 +134,10 @@ export class EchoExtension {
       resumed: undefined,
     });
     const timer = clock.after(MOST_MS, () => this.#end(call, 'talk-timeout'));
-    const call: EchoCall = { callId, peer: from, media, remote, isAnswered: false, seq: 0, timer };
+    const call: EchoCall = {
+      ...{ callId, sessionId, peer: from, media, remote, timer },
+      ...{ local: null, isAnswered: false, seq: 0 },
+    };
     this.#calls.set(callId, call);
     logger.info({ callId, from }, 'a call to the echo');
     media.open(remote, false);
@@ -121,8 +147,13 @@ export class EchoExtension {
     if (this.#calls.get(call.callId) !== call) return;
     const type = call.isAnswered ? 'update' : 'answer';
     call.isAnswered = true;
+    call.local = local;
     this.#tell(call, { type, sdp: writeSdp(local) });
     call.media.start(local, call.remote);
+  }
+
+  #ofSession(sessionId: string): EchoCall | undefined {
+    return [...this.#calls.values()].find((call) => call.sessionId === sessionId);
   }
 
   #follow(call: EchoCall, remote: AudioDescription): void {

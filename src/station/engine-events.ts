@@ -6,6 +6,7 @@ import type { LocalApi } from './local-api.js';
 import type { PeerWatch } from './peer-watch.js';
 import type { Pins } from './pins.js';
 import type { QualityReports } from './quality-reports.js';
+import type { SelfTest } from './self-test.js';
 import type { SiteHost } from './site-host.js';
 
 /** Who hears of what the media process tells; asked for at each event, since most are made after it is connected to. */
@@ -17,6 +18,7 @@ export interface EngineAudience {
   readonly quality: QualityReports;
   readonly flows: Flows | undefined;
   readonly api: LocalApi | undefined;
+  readonly selfTest: SelfTest;
   readonly siteHost: SiteHost | undefined;
 }
 
@@ -33,7 +35,12 @@ export function engineEvents(audience: () => EngineAudience): EngineEvents {
       if (calls.current?.callId === callId) watch.silent(silent);
     },
     onSlow: () => audience().calls.slow(),
-    onMoved: (callId, path, reason) => audience().calls.moved(callId, path, reason),
+    onMoved: (sessionId, path, reason) => {
+      const { calls, selfTest, siteHost } = audience();
+      calls.moved(sessionId, path, reason);
+      selfTest.moved(sessionId, path);
+      siteHost?.moved(sessionId, path);
+    },
     onQuality: (report) => {
       const { api, flows, quality } = audience();
       api?.notify('quality.report', report);

@@ -9,20 +9,28 @@ import { parseTopic, topic, trunkTopic } from '../protocol/topics.js';
 export type MediaRefusal = 'retained' | 'oversized' | 'flood' | 'no-live-call' | 'not-forwarded';
 
 const MOST_BODY_BYTES = 16_384;
+/** One end of a call's media inside MQTT: `up/media/{sessionId}` and `down/media/{sessionId}` of that station. */
+export interface MediaLeg {
+  /** A station of the site, or `ELSEWHERE`. */
+  readonly station: string;
+  /** The call's id, but for an extension, whose sessions have ids of their own. */
+  readonly sessionId: string;
+}
+
 /** Messages of one station, or of the trunk, in a second: a station in a call sends some 50. */
 const MOST_PER_SECOND = 200;
 
 /**
- * Moves what a station writes to `up/media/{callId}` to the `down/media/{callId}` of the other party of that call, once it is
- * answered and for as long as it lives; to and from other sites over the trunk. The packets inside are not looked at, and nothing is kept: what can't be sent at
- * once is dropped.
+ * Moves what a station writes to `up/media/{sessionId}` to the `down/media/{sessionId}` of the other party of that call, once it is
+ * answered and for as long as it lives; to and from other sites over the trunk. The packets inside are not looked at, and nothing is
+ * kept: what can't be sent at once is dropped.
  */
 export class MediaSwitch {
   /** What was not moved, by why. */
   readonly refused = new Counters<MediaRefusal>();
   readonly #link: MqttLink;
   readonly #site: string;
-  readonly #peerOf: (callId: string, station: string) => string | undefined;
+  readonly #farLegOf: (near: MediaLeg) => MediaLeg | undefined;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #warnings: RateLimit;
@@ -32,13 +40,14 @@ export class MediaSwitch {
   constructor(options: {
     link: MqttLink;
     site: string;
-    peerOf: (callId: string, station: string) => string | undefined;
+    /** The other end; undefined where there is no answered call. */
+    farLegOf: (near: MediaLeg) => MediaLeg | undefined;
     clock: Clock;
     logger: Logger;
   }) {
     this.#link = options.link;
     this.#site = options.site;
-    this.#peerOf = options.peerOf;
+    this.#farLegOf = options.farLegOf;
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#warnings = new RateLimit({ most: 2, perMs: 10_000, clock: options.clock });
@@ -54,12 +63,12 @@ export class MediaSwitch {
     const station = parseTopic(name)?.station ?? ELSEWHERE;
     if (retained) return 'retained';
     if (body.byteLength > MOST_BODY_BYTES) return 'oversized';
-    const callId = name.slice(name.lastIndexOf('/') + 1);
-    const peer = this.#peerOf(callId, station);
-    if (peer === undefined) return 'no-live-call';
+    const far = this.#farLegOf({ station, sessionId: name.slice(name.lastIndexOf('/') + 1) });
+    if (far === undefined) return 'no-live-call';
     if (this.#floodOf(station).admit() === undefined) return 'flood';
-    const path = `media/${callId}`;
-    const to = peer === ELSEWHERE ? trunkTopic(this.#site, 'up', path) : topic(this.#site, peer, 'down', path);
+    const path = `media/${far.sessionId}`;
+    const isOut = far.station === ELSEWHERE;
+    const to = isOut ? trunkTopic(this.#site, 'up', path) : topic(this.#site, far.station, 'down', path);
     return this.#link.sendNow(to, body) ? null : 'not-forwarded';
   }
 

@@ -120,6 +120,7 @@ export function callCheck(outcome: TestCallOutcome): Check {
     mos: mos === null ? null : Math.round(mos * 100) / 100,
     correlation: Math.round(probe.correlation * 100) / 100,
     srtp: session?.srtp ?? null,
+    path: session?.path ?? null,
   };
   const fails = (why: string, text: string, remedy: string) => failedCheck('call', why, { text, remedy, figures });
   switch (reason) {
@@ -131,7 +132,12 @@ export function callCheck(outcome: TestCallOutcome): Check {
           'See the network: entryphone status',
         );
       }
-      return passed('call', 'heard', `a test call was heard (MOS ${figures.mos})`, figures);
+      return passed(
+        'call',
+        'heard',
+        `a test call was heard ${session?.path === 'mqtt' ? 'inside MQTT, not by UDP' : 'by UDP'} (MOS ${figures.mos})`,
+        figures,
+      );
     case 'interrupted':
       return skipped('call', 'interrupted', 'somebody called, or pressed a button, in the middle of it');
     case 'busy':
@@ -140,7 +146,8 @@ export function callCheck(outcome: TestCallOutcome): Check {
       return fails(
         'not-heard',
         `a test call was answered, but nothing of it came back (${received} packets did)`,
-        'See whether UDP goes both ways between this station and the site host (rtp.ports)',
+        'See whether UDP goes both ways between this station and the site host (rtp.ports); where it can not, media.path: auto ' +
+          'and media.identity of both let calls go inside MQTT',
       );
     case 'unknown':
       return fails(

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
+import type { MediaPath } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
@@ -92,6 +93,11 @@ export class SelfTest {
   /** @returns whether the message is the test call's */
   take(message: CallMessage): boolean {
     return this.#testCall?.take(message) ?? false;
+  }
+
+  /** A session has moved to another path; the test call's is told of. */
+  moved(sessionId: string, path: MediaPath): void {
+    this.#testCall?.moved(sessionId, path);
   }
 
   close(): void {

@@ -6,6 +6,7 @@ import { SiteBroker } from '../adapters/broker/site-broker.js';
 import { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import { type Credentials, ensureSitePki, type SitePki, SWITCHBOARD_ID } from '../adapters/pki/site-pki.js';
 import type { DirectoryEntry } from '../call/directory.js';
+import type { MediaPath } from '../call/sdp.js';
 import { ECHO_ID } from '../config/load.js';
 import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
@@ -13,7 +14,7 @@ import type { Logger } from '../core/logger.js';
 import type { StationStatus } from '../protocol/station-api.js';
 import { mediaIdentity } from '../protocol/topics.js';
 import { EchoExtension, type EchoExtensionOptions } from './echo-extension.js';
-import { MediaSwitch } from './media-switch.js';
+import { type MediaLeg, MediaSwitch } from './media-switch.js';
 import { Switchboard } from './switchboard.js';
 
 const MQTTS_PORT = 8_883;
@@ -111,10 +112,12 @@ export class SiteHost {
       clock,
       logger,
     });
-    const peerOf = (callId: string, station: string) => switchboard.peerOf(callId, station);
-    const mediaSwitch = new MediaSwitch({ link: links[1], site, peerOf, clock, logger });
+    const farLegOf = (near: MediaLeg) => host.#farLegOf(near);
+    const mediaSwitch = new MediaSwitch({ link: links[1], site, farLegOf, clock, logger });
+    const hasEcho = echo?.enabled === true;
+    const host: SiteHost = new SiteHost({ broker, switchboard, mediaSwitch, pki, links, hasEcho, isForeign });
     for (const link of links) link.start();
-    return new SiteHost({ broker, switchboard, mediaSwitch, pki, links, hasEcho: echo?.enabled === true, isForeign });
+    return host;
   }
 
   /** From now on the echo extension answers, where the configuration has one, with sessions of this media process. */
@@ -123,6 +126,11 @@ export class SiteHost {
     const echo: EchoExtension = new EchoExtension({ ...options, id: ECHO_ID, send: (message) => say(message) });
     const say = this.switchboard.answerFor(ECHO_ID, (message) => echo.take(message));
     this.#echo = echo;
+  }
+
+  /** A session of this station's media process has moved to another path; one of the echo's tells its peer. */
+  moved(sessionId: string, path: MediaPath): void {
+    this.#echo?.moved(sessionId, path);
   }
 
   /** The media process of this station is gone. */
@@ -156,6 +164,16 @@ export class SiteHost {
         ),
       },
     };
+  }
+
+  /** The other end of an answered call; the echo's are in this station's media process, under ids of their own. */
+  #farLegOf(near: MediaLeg): MediaLeg | undefined {
+    const { switchboard } = this;
+    const caller = this.#echo?.callerOf(near);
+    if (caller !== undefined) return switchboard.peerOf(caller.sessionId, ECHO_ID) === undefined ? undefined : caller;
+    const station = switchboard.peerOf(near.sessionId, near.station);
+    if (station === ECHO_ID) return this.#echo?.legOf(near.sessionId);
+    return station === undefined ? undefined : { ...near, station };
   }
 
   /** What is known of a broker that another runs. */

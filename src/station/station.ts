@@ -140,6 +140,7 @@ export class Station {
         quality: this.#quality,
         flows: this.#flows,
         api: this.#api,
+        selfTest: this.#selfTest,
         siteHost,
       })),
     });

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { readPeer } from '../call/negotiate.js';
-import type { AudioDescription } from '../call/sdp.js';
+import type { AudioDescription, MediaPath } from '../call/sdp.js';
 import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
@@ -85,6 +85,12 @@ export class TestCall {
     if (message.type === 'reject' || message.type === 'bye') this.end(message.reason);
     else if ((message.type === 'answer' || message.type === 'update') && !isSwitchboard) this.#answered(message);
     return true;
+  }
+
+  /** The media process has moved the session to another path: the echo is told, so that it follows where it must. */
+  moved(sessionId: string, path: MediaPath): void {
+    if (sessionId !== this.callId || this.#answeredAtMs === null || this.#local === null) return;
+    this.#media.moved(this.#local, path);
   }
 
   /** Hangs up. @param reason why; the peer is told */

@@ -5,7 +5,7 @@ import { WasmOpusDecoder } from '../../src/adapters/opus/wasm-opus-decoder.js';
 import { connectRpc } from '../../src/adapters/sockets/rpc.js';
 import type { AudioSinkListener, AudioSourceListener, CardState } from '../../src/audio/ports.js';
 import { configSchema } from '../../src/config/schema.js';
-import type { ManualClock } from '../../src/core/clock.js';
+import type { Clock } from '../../src/core/clock.js';
 import { silentLogger } from '../../src/core/logger.js';
 import { startEngine } from '../../src/engine/engine.js';
 import type { EngineParts } from '../../src/engine/parts.js';
@@ -68,7 +68,7 @@ function handCards() {
  * @param firstPort of its RTP ports: `freeUdpPort()`, since other tests may run beside this one
  * @param more of its configuration
  */
-export async function started(dir: string, id: string, clock: ManualClock, firstPort: number, more: object = {}) {
+export async function started(dir: string, id: string, clock: Clock, firstPort: number, more: object = {}) {
   const cards = handCards();
   const run = join(dir, id);
   const ended: string[] = [];

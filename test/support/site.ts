@@ -61,7 +61,7 @@ export class Site {
   }
 
   /** @param more another site than `home`, with other stations, or with a way to the cloud */
-  static async start(more: Partial<Pick<SiteHostOptions, 'site' | 'stations' | 'cloud'>> = {}): Promise<Site> {
+  static async start(more: Partial<Pick<SiteHostOptions, 'site' | 'stations' | 'cloud' | 'echo'>> = {}): Promise<Site> {
     const dir = mkdtempSync(join(tmpdir(), 'entryphone-site-'));
     const port = await freePort();
     const listen = { address: '127.0.0.1', port };

@@ -324,6 +324,7 @@ migrations has two entries, to MQTT and back, each with
              from the change of the network on (at most 2000)
   movedMs    from the change until what both ends sent took the other path
 callEnded and ssrcKept say whether it was the same call, of the same sources;
+testCall is that of a self-test while UDP is cut; it passes, inside MQTT;
 controlSilenceMs is the same silence with nothing cut: this machine's own.`;
 
 const HEAL_KEYS = `
