@@ -1,5 +1,6 @@
 import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import type { Notifier } from '../adapters/supervisor/notify.js';
+import type { DefaultsInUse } from '../config/defaults.js';
 import type { Board, Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
@@ -7,9 +8,12 @@ import type { Logger } from '../core/logger.js';
 import { installedVersion } from '../core/package-root.js';
 import { type UpdateView, viewOfJob } from '../protocol/update.js';
 import type { Untaken } from '../update/step-context.js';
+import { configTarget } from './config-target.js';
 import type { EngineClient } from './engine-client.js';
 import { FleetUpdates } from './fleet-updates.js';
 import type { Flows } from './flows.js';
+import type { Hearing } from './hearing.js';
+import { modelsTarget } from './models-target.js';
 import type { SelfTest } from './self-test.js';
 import { StationUpdates } from './station-updates.js';
 
@@ -30,9 +34,12 @@ export interface OpenUpdates {
 export async function openUpdates(parts: {
   readonly config: Config;
   readonly board: Board;
+  readonly file: string;
+  readonly defaults: DefaultsInUse | null;
   readonly link: MqttLink;
   readonly engine: EngineClient;
   readonly flows: () => Flows | undefined;
+  readonly hearing: Hearing;
   readonly isInCall: () => boolean;
   readonly isDoorOpen: () => boolean;
   readonly selfTest: SelfTest;
@@ -41,8 +48,10 @@ export async function openUpdates(parts: {
   readonly clock: Clock;
   readonly logger: Logger;
 }): Promise<OpenUpdates | undefined> {
-  const { config, board, link, engine, flows, isInCall, isDoorOpen, selfTest, notify, told, clock, logger } = parts;
-  if (config.update.slots === undefined) return undefined;
+  const { config, board, file, defaults, link, engine, flows, hearing, isInCall, isDoorOpen } = parts;
+  const { selfTest, notify, told, clock, logger } = parts;
+  const { slots } = config.update;
+  if (slots === undefined) return undefined;
   const fleet = await FleetUpdates.open({ config, link, isInCall, clock, logger });
   const own = await StationUpdates.open({
     ...{ config, board, notify, clock, logger },
@@ -56,7 +65,11 @@ export async function openUpdates(parts: {
     selfTest: () => selfTest.run('update'),
     fleetSource: (origin) => fleet.fetcher(origin),
     repository: fleet.repository,
-    others: () => ({ flows: NOT_YET, config: NOT_YET, models: NOT_YET }),
+    others: ({ station }) => ({
+      flows: NOT_YET,
+      config: configTarget(station, { slots, file, defaults, clock }),
+      models: modelsTarget({ slots, config, hearing, clock }),
+    }),
     told: (journal) => {
       told(viewOfJob(journal));
       fleet.changed(journal);

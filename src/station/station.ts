@@ -226,7 +226,7 @@ export class Station {
   }
 
   async #serve(): Promise<void> {
-    const { config, board, clock, logger, notify } = this.#options;
+    const { config, board, file, defaults, clock, logger, notify } = this.#options;
     const hearing = await Hearing.serve({
       path: join(config.run, INFERENCE_SOCKET),
       isEnabled: config.inference.enabled,
@@ -266,7 +266,7 @@ export class Station {
       stationStatus({
         config,
         board,
-        defaults: this.#options.defaults,
+        defaults,
         link: this.#link,
         calls: this.#calls,
         door: this.#door,
@@ -285,8 +285,7 @@ export class Station {
       // Trust and delivery are 20 MB, which a station that is updated by hand does not need.
       const { openUpdates } = await import('./open-updates.js');
       this.#updates = await openUpdates({
-        config,
-        board,
+        ...{ config, board, file, defaults, hearing },
         link: this.#link,
         engine: this.#engine,
         flows: () => this.#flows,

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { SlotsOnDisk } from '../adapters/slots/slot-store.js';
 import { AppError } from '../core/errors.js';
 import { Chunker } from '../fleet/chunker.js';
 import { type Chunk, comparePaths, contentHash, type Manifest, type ReleaseKind } from '../fleet/manifest.js';
@@ -51,6 +52,11 @@ export function seedOf(kind: ReleaseKind, before: readonly SeedFile[]): Seed {
       return bytes;
     },
   };
+}
+
+/** Whether no release of the kind stays here yet: what runs is what always did. */
+export function hasSeedAlone({ current, manifests }: Pick<SlotsOnDisk, 'current' | 'manifests'>): boolean {
+  return (manifests[current]?.version ?? SEED_VERSION) === SEED_VERSION;
 }
 
 function sha256(bytes: Uint8Array): string {
