@@ -8,7 +8,7 @@ import { type DiskFile, putDurably, type SlotDisk } from '../src/adapters/slots/
 import { SlotStore } from '../src/adapters/slots/slot-store.js';
 import { countStart } from '../src/adapters/slots/start-count.js';
 import { MAY_STAND } from '../src/config/defaults.js';
-import { checkDefaults, configJsonSchema, loadConfig } from '../src/config/load.js';
+import { checkDefaults, checkDefaultsAlone, configJsonSchema, loadConfig } from '../src/config/load.js';
 import { PowerCut, PowerCutDisk } from '../src/lab/power-cut-disk.js';
 
 const root = resolve(import.meta.dirname, '../..');
@@ -115,10 +115,16 @@ test('what may not stand in a release, or is wrong, is refused by its name, and 
   for (const [name, expected] of REFUSED) {
     const folder = own.release(fixture(name));
     t.throws(() => checkDefaults(folder, own.file), { code: 'config-invalid', message: expected }, name);
+    t.throws(
+      () => checkDefaultsAlone(folder),
+      { code: 'config-invalid', message: expected },
+      `${name}, when it is built`,
+    );
     t.match(`defaults.yaml: ${own.leftOut()}`, new RegExp(expected.source.replaceAll('defaults\\.yaml: ', '')), name);
   }
   const folder = own.release(fixture('good.yaml'));
   checkDefaults(folder, own.file);
+  checkDefaultsAlone(folder);
   own.write('update: { slots: slots }\nselftest: { everyHours: 2 }');
   t.throws(() => checkDefaults(folder, own.file), { message: /everyHours: dailyAt and everyHours exclude/ });
   t.match(own.leftOut(), /exclude each other/, 'what fits the station no more');

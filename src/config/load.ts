@@ -53,6 +53,20 @@ export function checkDefaults(folder: string, file: string): void {
   checkedWhole({ file, raw: readYaml(file, faults), faults }, { file: join(folder, DEFAULTS_FILE), values });
 }
 
+/**
+ * Whether the defaults in the folder of a release could stand under some station's configuration.
+ * @throws ConfigError with every fault of them
+ */
+export function checkDefaultsAlone(folder: string): void {
+  const faults: ConfigFault[] = [];
+  const values = readDefaults(folder, faults);
+  const ofAll: ConfigFault[] = [];
+  if (values !== undefined) check(configSchema, values, join(folder, DEFAULTS_FILE), ofAll);
+  // What they don't say is no fault of theirs.
+  faults.push(...ofAll.filter(({ path }) => says(values, path)));
+  if (faults.length > 0) throw new ConfigError(faults);
+}
+
 interface OwnConfig {
   readonly file: string;
   readonly raw: unknown;

@@ -2,11 +2,13 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { modelsFault } from '../../adapters/onnx/models-check.js';
 import { applicationTree } from '../../adapters/releases/application-tree.js';
 import { buildRelease } from '../../adapters/releases/release-builder.js';
 import { ReleaseRepository } from '../../adapters/releases/release-repository.js';
 import { filesBelow, type TreeFile } from '../../adapters/releases/release-tree.js';
 import { verifyRelease } from '../../adapters/releases/verify-release.js';
+import { checkDefaultsAlone } from '../../config/load.js';
 import { AppError } from '../../core/errors.js';
 import { packageRoot } from '../../core/package-root.js';
 import {
@@ -86,6 +88,7 @@ export function addReleaseCommands(program: Command): Command {
 
 async function build(options: BuildOptions): Promise<void> {
   const { kind } = options;
+  if (options.from !== undefined) await checkContent(kind, options.from);
   const ownVersion = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string })
     .version;
   const isProgram = kind === 'firmware';
@@ -112,6 +115,13 @@ async function build(options: BuildOptions): Promise<void> {
     tell(summary);
     note(`built: ${file}`);
   }
+}
+
+/** What every station would refuse is found here, by the same readers. @throws AppError `release-unfit`, `config-invalid` */
+async function checkContent(kind: ReleaseKind, folder: string): Promise<void> {
+  if (kind === 'config') checkDefaultsAlone(folder);
+  const fault = kind === 'models' ? await modelsFault(folder) : null;
+  if (fault !== null) throw new AppError('release-unfit', `no station would take these models: ${fault}`);
 }
 
 /** @throws AppError `usage` */
