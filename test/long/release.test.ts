@@ -1,6 +1,6 @@
 /** The release of this very checkout: built twice, changed by a line, unpacked, and run from where it was unpacked. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
@@ -52,9 +52,29 @@ async function unpack(manifest: Manifest, repository: ReleaseRepository, folder:
   }
 }
 
+const ASKED_FOR = /(?:require\(|from\s*|import\(|import\s+)\s*["'](\.{1,2}\/[^"']*[^"'/])["']/g;
+
+/** What files of packages ask for by its path, is in the checkout, and was left out: each with who asks. */
+function leftOut(tree: readonly TreeFile[]): string[] {
+  const paths = new Set(tree.map(({ path }) => path));
+  const places = (path: string) => ['', '.js', '.json', '.cjs', '.mjs', '/index.js'].map((end) => `${path}${end}`);
+  // What asks for types is a comment.
+  const isFile = (path: string) =>
+    !/\.[cm]?ts$/.test(path) && statSync(join(root, path), { throwIfNoEntry: false })?.isFile() === true;
+  return [...paths]
+    .filter((path) => /^node_modules\/.*\.[cm]?js$/.test(path))
+    .flatMap((path) =>
+      [...readFileSync(join(root, path), 'utf8').matchAll(ASKED_FOR)].flatMap(([, asked = '']) => {
+        const found = places(join(dirname(path), asked)).filter(isFile);
+        return found.length === 0 || found.some((one) => paths.has(one)) ? [] : [`${path} asks for ${found[0]}`];
+      }),
+    );
+}
+
 test('this checkout as a release: the same again, a changed line, run from where it is unpacked', async (t) => {
   const [folder, again, slot] = [tempFolder(t), tempFolder(t), tempFolder(t)];
   const tree = await applicationTree({ root, version: '9.0.0', architecture });
+  t.same(leftOut(tree), []);
   const first = await built('9.0.0', tree, folder);
   const second = await built('9.0.0', await applicationTree({ root, version: '9.0.0', architecture }), again);
   t.ok(readFileSync(second.file).equals(readFileSync(first.file)), 'the same input, the same bytes');

@@ -34,7 +34,7 @@ const UNUSED_EXTENSIONS = new Set([
     '.in',
   ],
 ]);
-/** Folders right below a package: elsewhere such a name may be code (`yaml/dist/doc`). */
+/** Folders right below a package: elsewhere such a name may be code (`yaml/dist/doc`). `types` is there too (`mime/types`); its `.ts` are left out. */
 const UNUSED_FOLDERS = new Set([
   ...[
     'test',
@@ -49,7 +49,7 @@ const UNUSED_FOLDERS = new Set([
     'bench',
     'coverage',
   ],
-  ...['typings', 'types', 'man'],
+  'man',
 ]);
 const LICENCE = /^(licen[cs]e|copying|notice|copyright|authors)/i;
 /** Node-RED serves types to its editor, examples and help to its users. */
