@@ -18,11 +18,13 @@ import { buildRelease } from '../src/adapters/releases/release-builder.js';
 import { machineDisk } from '../src/adapters/slots/slot-disk.js';
 import { SlotStore } from '../src/adapters/slots/slot-store.js';
 import { loadBoard, loadConfig } from '../src/config/load.js';
+import type { Manifest } from '../src/fleet/manifest.js';
 import { chunkFile } from '../src/fleet/manifest.js';
 import { carryOut } from '../src/install/carry-out.js';
 import { firstRelease } from '../src/install/first-release.js';
 import { SLOTS, type Step } from '../src/install/plan.js';
 import { labReleases } from '../src/lab/update-machine.js';
+import { ReleaseSigner } from './support/release-signer.js';
 
 const checkout = resolve(import.meta.dirname, '../..');
 const entryphone = join(checkout, 'dist/src/bin/entryphone.js');
@@ -145,10 +147,11 @@ test('applied to an image: configuration that loads, users, units, firmware; the
 
 test('with slots: the release in slot a, handed to the station, which the launcher starts; what runs there stays', async (t) => {
   const root = tempRoot(t);
-  const { repository } = await labReleases(join(tempRoot(t), 'repository'));
-  mkdirSync(join(repository.folder, 'metadata'));
-  const trustRoot = '{"signed":{"_type":"root"},"signatures":[]}\n';
-  writeFileSync(join(repository.folder, 'metadata/1.root.json'), trustRoot);
+  const { repository, old, next } = await labReleases(join(tempRoot(t), 'repository'));
+  const signer = await ReleaseSigner.begin(repository.folder);
+  const fileOf = ({ version }: Manifest) => join(repository.folder, `releases/${version}/x64/manifest.json`);
+  await signer.sign(...[old, next].map(({ manifest }) => ({ manifest, file: fileOf(manifest) })));
+  const trustRoot = readFileSync(join(repository.folder, 'metadata/1.root.json'), 'utf8');
   const at = (path: string) => join(root, path);
   // A station's user that this test may hand files to.
   const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
@@ -177,12 +180,12 @@ test('with slots: the release in slot a, handed to the station, which the launch
   rmSync(join(slots, 'current'));
   writeFileSync(join(slots, 'a/manifest.json'), 'torn');
   const stepOf = async (version: string): Promise<Step> => {
-    const on = { board: 'virtual-board', architecture: 'x64', trust: undefined };
+    const on = { board: 'virtual-board', architecture: 'x64', trust: undefined, mayBeUnsigned: false } as const;
     return { do: 'slots', path: SLOTS, release: await firstRelease(place(version), on), why: 'a release' };
   };
-  const [old, next] = [await stepOf('1.0.0'), await stepOf('1.1.0')];
-  t.match(await carryOut([old], { root, apply: false }), [{ outcome: 'needed' }], 'one that was cut off');
-  t.match(await carryOut([old, old, next], { root, apply: true }), [
+  const [begun, later] = [await stepOf('1.0.0'), await stepOf('1.1.0')];
+  t.match(await carryOut([begun], { root, apply: false }), [{ outcome: 'needed' }], 'one that was cut off');
+  t.match(await carryOut([begun, begun, later], { root, apply: true }), [
     { outcome: 'done' },
     { outcome: 'already' },
     { outcome: 'kept' },
@@ -201,7 +204,7 @@ test('a release that is damaged, of another kind or for another board is not put
   await buildRelease(other, files, repository, {});
   const noRoot = join(repository.folder, 'no-root.json');
   writeFileSync(noRoot, '[]');
-  const board = { board: 'virtual-board', architecture: 'x64', trust: undefined };
+  const board = { board: 'virtual-board', architecture: 'x64', trust: undefined, mayBeUnsigned: true } as const;
   for (const [release, on, words] of [
     ['nowhere', board, /is not there/],
     ['flows/1.0.0/any', board, /it has flows alone/],
@@ -229,6 +232,47 @@ test('a release that is damaged, of another kind or for another board is not put
     t.match(results, [{ outcome: 'failed', error: words }, { outcome: 'skipped' }]);
     t.notOk(existsSync(join(root, 'var/lib/entryphone-slots/current')));
   }
+});
+
+test('a release that a station begins with is signed, as any that follows: by the metadata, or for a stick', async (t) => {
+  const { repository, old, next } = await labReleases(join(tempRoot(t), 'repository'));
+  const built = ({ manifest }: { manifest: Manifest }) => {
+    return { manifest, file: join(repository.folder, `releases/${manifest.version}/x64/manifest.json`) };
+  };
+  const [first, second] = [built(old), built(next)];
+  const on = { board: 'virtual-board', architecture: 'x64', trust: undefined, mayBeUnsigned: false } as const;
+  const refused = (place: string, trust: string | undefined, message: RegExp, what: string) =>
+    t.rejects(firstRelease(place, { ...on, trust }), { code: 'release-unsigned', message }, what);
+  await refused(first.file, undefined, /nobody has signed it.*no root/, 'a repository that nobody signs');
+  const signer = await ReleaseSigner.begin(repository.folder);
+  await signer.sign(first);
+  const root = join(repository.folder, 'metadata/1.root.json');
+  t.match(await firstRelease(first.file, on), { version: '1.0.0' });
+  t.match(await firstRelease(first.file, { ...on, trust: root }), { version: '1.0.0' });
+  await refused(second.file, root, /signed by nobody/, 'one that the metadata does not have');
+
+  const others = tempRoot(t);
+  const other = await ReleaseSigner.begin(others);
+  const othersRoot = join(others, 'metadata/1.root.json');
+  await refused(first.file, othersRoot, /is not signed by who may/, 'a root of others');
+  other.signForRescue(second);
+  await refused(second.file, root, /manifest\.json\.minisig: .*does not know/, 'a stick of others');
+  writeFileSync(`${second.file}.minisig`, 'x'.repeat(5_000));
+  await refused(second.file, root, /too large/, 'a signature without end');
+  signer.signForRescue(second);
+  t.match(await firstRelease(second.file, on), { version: '1.1.0' }, 'a stick of our own');
+
+  const manifest = readFileSync(second.file);
+  const step: Step = { do: 'slots', path: SLOTS, release: await firstRelease(second.file, on), why: 'a release' };
+  writeFileSync(second.file, `${manifest} `);
+  await refused(second.file, root, /not the file/, 'a byte more');
+  const results = await carryOut([step], { root: tempRoot(t), apply: true });
+  t.match(results, [{ outcome: 'failed', error: /not the one that was looked at/ }], 'changed since it was looked at');
+  t.match(
+    await firstRelease(second.file, { ...on, mayBeUnsigned: true }),
+    { version: '1.1.0' },
+    'for whom it is all one',
+  );
 });
 
 test('what can not be done is said, with what to do, and nothing is half done', async (t) => {

@@ -50,7 +50,7 @@ const doers: { readonly [K in Step['do']]: Doer<Extract<Step, { do: K }>> } = {
       const there = firstReleaseIn(placeIn(root, step.path));
       return there === undefined ? 'needed' : there === step.release.version ? 'already' : 'kept';
     },
-    apply: (step, root) => putFirstRelease(step.release.place, placeIn(root, step.path), root),
+    apply: (step, root) => putFirstRelease(step.release, placeIn(root, step.path), root),
   },
   run: { look: () => 'needed', apply: (step) => run(step.command) },
 };

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { lchownSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { ReleaseRepository } from '../adapters/releases/release-repository.js';
@@ -7,22 +8,31 @@ import { AppError } from '../core/errors.js';
 import { makeFolder } from '../core/folder.js';
 import { readManifest } from '../protocol/release-manifest.js';
 import type { FirstRelease } from './plan.js';
+import { checkSignature } from './release-signature.js';
 
 /** The user who replaces releases: the station. */
 const OWNER = 'entryphone-station';
 const MOST_ROOT_BYTES = 512_000;
 
 /**
- * Looks at a release that a station is to begin with.
+ * Looks at a release that a station is to begin with: whether it is for it, and whether who signs its releases has signed this one.
  * @param place its folder in a repository, or its manifest
- * @param on the board that it is for; without an architecture any will do: an image may be another machine's
- * @throws AppError `release-absent`, `manifest-invalid`; `release-unfit`, `trust-root-invalid` with what to do
+ * @param on the board that it is for; without an architecture any will do: an image may be another machine's. `trust` is the file of the
+ * first root; that of the repository where it is left out, which vouches for nothing but that the repository is one
+ * @throws AppError `release-absent`, `manifest-invalid`; `release-unfit`, `release-unsigned`, `trust-root-invalid` with what to do
  */
 export async function firstRelease(
   place: string,
-  on: { readonly board: string; readonly architecture: string | undefined; readonly trust: string | undefined },
+  on: {
+    readonly board: string;
+    readonly architecture: string | undefined;
+    readonly trust: string | undefined;
+    /** It may be anybody's: to try things out. */
+    readonly mayBeUnsigned: boolean;
+  },
 ): Promise<FirstRelease> {
   const { repository, manifest, file } = await ReleaseRepository.open(place);
+  const bytes = readFileSync(file);
   const { kind, version, architecture, requires } = manifest;
   const unfit =
     kind !== 'firmware'
@@ -37,7 +47,9 @@ export async function firstRelease(
       remedy: 'Name a release of firmware for this board: REPOSITORY/releases/VERSION/ARCHITECTURE',
     });
   }
-  return { place: dirname(file), version, trustRoot: trustRootOf(on.trust, repository) };
+  const trustRoot = trustRootOf(on.trust, repository);
+  if (!on.mayBeUnsigned) await checkSignature({ folder: repository.folder, file, bytes, manifest }, trustRoot);
+  return { place: dirname(file), version, manifestSha256: sha256Of(bytes), trustRoot };
 }
 
 /** The version that runs from slots; undefined where nothing does. */
@@ -55,10 +67,16 @@ export function firstReleaseIn(slots: string): string | undefined {
  * Unpacks a release into slot a, each chunk checked by its hash, and has the launcher start it. `current` is pointed there last of all:
  * before, the whole is done again.
  * @param root the folder whose `etc/passwd` knows the station's user
- * @throws AppError `chunk-absent`, `chunk-wrong`, `user-absent`, `not-written`
+ * @throws AppError `release-changed`, `chunk-absent`, `chunk-wrong`, `user-absent`, `not-written`
  */
-export async function putFirstRelease(place: string, slots: string, root: string): Promise<void> {
-  const { repository, manifest, file } = await ReleaseRepository.open(place);
+export async function putFirstRelease(release: FirstRelease, slots: string, root: string): Promise<void> {
+  const { repository, file } = await ReleaseRepository.open(release.place);
+  const text = readFileSync(file);
+  const read = readManifest(text);
+  if (!read.ok || sha256Of(text) !== release.manifestSha256) {
+    throw new AppError('release-changed', `${file} is not the one that was looked at a moment ago`);
+  }
+  const manifest = read.value;
   const [uid, gid] = idsOf(OWNER, join(root, 'etc/passwd'));
   try {
     makeFolder(slots, 0o755);
@@ -67,7 +85,7 @@ export async function putFirstRelease(place: string, slots: string, root: string
     await disk.removeFolder('a');
     await store.unpack('a', manifest, (chunk) => repository.readChunk(chunk));
     await store.sync('a', manifest);
-    await store.seal('a', readFileSync(file));
+    await store.seal('a', text);
     await store.raiseFloor(manifest.version);
     await pointDurably(disk, 'previous', 'a');
     handOver(slots, uid, gid);
@@ -81,6 +99,10 @@ export async function putFirstRelease(place: string, slots: string, root: string
       cause,
     });
   }
+}
+
+function sha256Of(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** @throws AppError `trust-root-invalid` */

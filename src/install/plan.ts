@@ -29,6 +29,8 @@ export interface FirstRelease {
   /** The folder of its manifest in a repository: `…/releases/1.2.3/arm64`. */
   readonly place: string;
   readonly version: string;
+  /** Of the manifest that was looked at. */
+  readonly manifestSha256: string;
   /** The text of the first root metadata; undefined where the repository has none: the station takes no updates then. */
   readonly trustRoot: string | undefined;
 }

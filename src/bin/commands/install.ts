@@ -26,6 +26,7 @@ interface Options {
   readonly broker?: string;
   readonly slots?: string;
   readonly trust?: string;
+  readonly unsigned?: boolean;
   readonly root: string;
   readonly apply?: boolean;
   readonly json?: boolean;
@@ -50,6 +51,7 @@ export function addInstallCommand(program: Command): void {
     .option('--broker <host>', 'name or address of the site host; needed for role station')
     .option('--slots <release>', 'run from slots that updates replace, beginning with this release: its folder')
     .option('--trust <file>', "with --slots, who may sign releases (the repository's metadata/1.root.json)")
+    .option('--unsigned', 'with --slots, take a release that nobody has signed: to try things out')
     .option('--root <folder>', 'install into an image that stands in this folder', '/')
     .option('--apply', 'do it')
     .option('--json', 'one JSON object')
@@ -61,8 +63,8 @@ async function install(options: Options): Promise<void> {
   if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) {
     throw new AppError('usage', `${root} is no folder`, { remedy: '--root names the root folder of an image' });
   }
-  if (options.trust !== undefined && options.slots === undefined) {
-    throw new AppError('usage', '--trust says who may sign releases of --slots', { remedy: 'Add --slots' });
+  if ((options.trust !== undefined || options.unsigned === true) && options.slots === undefined) {
+    throw new AppError('usage', '--trust and --unsigned are about a release of --slots', { remedy: 'Add --slots' });
   }
   if (root === '/' && options.apply === true) checkLive(options.slots !== undefined);
   const sources = readSources();
@@ -86,6 +88,7 @@ async function install(options: Options): Promise<void> {
             board: options.board,
             architecture: root === '/' ? process.arch : undefined,
             trust: options.trust,
+            mayBeUnsigned: options.unsigned === true,
           }),
   };
   const results = await carryOut(planInstall(plan), { root, apply: options.apply === true });
