@@ -33,7 +33,7 @@ test('an update is kept for a station until it is over, told as it goes, called 
   t.same(door.jobs, [], 'nothing was ordered');
 
   door.onJob = async (told) => {
-    if (told.do !== 'update') return;
+    if (told.do !== 'desired') return;
     await door.tell(told, 1, 'in_progress', { step: 'download', progress: 10 });
     await attic.tell(told, 99, 'succeeded');
     await door.tell(told, 2, 'in_progress', { step: 'download', progress: 90 });
@@ -52,12 +52,35 @@ test('an update is kept for a station until it is over, told as it goes, called 
   );
   t.match(good.err, /in_progress, download 10 %[\s\S]*succeeded/, 'as it goes');
   t.equal(running.manager.refused.get('stale-job-report'), 2);
-  t.match(door.jobs[0], { do: 'update', isUrgent: true, station: 'door', target: first?.target });
-  await until(() => door.forgotten.includes(first?.jobId ?? ''));
+  t.match(door.jobs[0], { do: 'desired', rev: 1, isUrgent: true, station: 'door', target: first?.target });
+  const desired = () => view('door')?.desired;
+  t.same(desired(), [{ kind: 'firmware', rev: 1, target: first?.target }]);
+  const { length: told } = door.jobs;
+  await door.online(true);
+  await until(() => door.jobs.length > told);
+  t.match(door.jobs.at(-1), { id: first?.jobId }, 'it stays, for a board that comes in the place of this one');
 
   door.onJob = (told) => void door.tell(told, 1, 'failed', { step: 'rollback', reason: 'media did not start' });
   const bad = await update('--watch');
   t.match(bad, { code: 1, out: /failed.*rollback.*media did not start/ });
+  t.match(
+    door.jobs.findLast(({ id }) => id !== first?.jobId),
+    { rev: 2 },
+  );
+  await until(() => door.jobs.at(-1)?.id === first?.jobId);
+  t.match(desired(), [{ rev: 1 }], 'what did not succeed is desired no longer');
+
+  // What the station has heard of, and this manager has not.
+  await door.say('reported/firmware', { v: 1, id: 'r-1', seq: 0, rev: 1, knownRev: 40, error: null }, true);
+  await until(() => view('door')?.reports.some(({ body }) => body.knownRev === 40) === true);
+  door.onJob = (told) => void (told.do === 'desired' && told.rev > 40 && door.tell(told, 1, 'rejected'));
+  await update('--watch');
+  t.match(
+    door.jobs.findLast(({ id }) => id !== first?.jobId),
+    { rev: 41 },
+  );
+  await door.say('reported/firmware', { v: 1, id: 'r-2', seq: 1, rev: 0xffff_ffff, error: null }, true);
+  await until(() => view('door')?.reports.some(({ body }) => body.rev === 0xffff_ffff) === true);
 
   // The station is away; the manager ends and comes back; then the job is called off.
   door.onJob = () => {};
@@ -65,6 +88,7 @@ test('an update is kept for a station until it is over, told as it goes, called 
   const [away] = (await ask.call('fleet.update', wanted)).jobs;
   if (away === undefined) throw new Error('no job');
   t.match(away, { now: { state: 'queued' }, isOver: false });
+  t.match(desired(), [{ rev: 42 }], 'nor may a station leave none to come');
   await t.rejects(ask.call('fleet.update', wanted), { code: 'job-open', remedy: new RegExp(away.jobId) });
   const back = await StationDouble.start(site, 'door', []);
   await until(() => back.jobs.some(({ id }) => id === away.jobId));
@@ -72,19 +96,23 @@ test('an update is kept for a station until it is over, told as it goes, called 
   running.manager = await start();
   const before = back.jobs.length;
   await until(() => back.jobs.length > before);
-  t.match(back.jobs.at(-1), { id: away.jobId, do: 'update' }, 'said again to a broker that may have lost it');
+  t.match(back.jobs.at(-1), { id: away.jobId, do: 'desired' }, 'said again to a broker that may have lost it');
   const anew = await client(t, dir);
   await anew.call('fleet.cancel', { jobId: away.jobId, by: 'ana' });
-  await until(() => back.jobs.at(-1)?.do === 'cancel');
-  t.match(back.jobs.at(-1), { id: away.jobId, seq: 1, reason: /canceled by/ });
+  const cancels = () => back.jobs.filter((one) => one.do === 'cancel');
+  await until(() => cancels().length > 0 && back.jobs.at(-1)?.id === first?.jobId);
+  t.match(cancels(), [{ id: away.jobId, seq: 1, reason: /canceled by/ }]);
+  t.match(desired(), [{ rev: 1 }], 'what was desired before is again');
   await running.manager.close();
   running.manager = await start();
-  const known = back.jobs.length;
-  await until(() => back.jobs.length > known);
-  t.equal(back.jobs.at(-1)?.do, 'cancel', 'and is not taken back by a restart');
+  await until(() => cancels().length > 1);
+  t.notOk(
+    back.jobs.slice(-2).some(({ id, do: what }) => id === away.jobId && what === 'desired'),
+    'and is not taken back by a restart',
+  );
   await back.say(`job/${away.jobId}`, 'no JSON');
   await back.tell({ id: away.jobId }, 7, 'canceled', { reason: 'canceled by ana' });
-  await until(() => job(away.jobId)?.isOver === true);
+  await until(() => job(away.jobId)?.isOver === true && back.forgotten.includes(away.jobId));
   t.equal(running.manager.refused.get('malformed-job-report'), 1);
   const last = await client(t, dir);
   await t.rejects(last.call('fleet.cancel', { jobId: away.jobId, by: 'ana' }), {
@@ -124,7 +152,11 @@ test('a station that never says what became of a job does not keep it open; what
   const [job] = await jobs.update({ ...order, deadlineMs: 60_000 });
   t.match(job, { now: { state: 'queued' } });
   for (const station of ['attic', 'door']) jobs.online('home', station);
-  t.equal(said.length, 2, 'said again to the station that comes');
+  t.same(
+    said.map(({ topic }) => topic),
+    Array(2).fill('entryphone/v1/home/d/door/down/desired/firmware'),
+    'said again to the station that comes',
+  );
   t.ok(
     said.every(({ retained, expiryS }) => retained === true && expiryS === undefined),
     'kept for as long as it takes',
@@ -133,7 +165,7 @@ test('a station that never says what became of a job does not keep it open; what
   t.equal(store.job(job?.jobId ?? '')?.isOver, false, 'it may be late');
   clock.advance(30_000);
   t.match(store.job(job?.jobId ?? '')?.now, { state: 'timed_out', reason: /did not say/ });
-  t.match(said.at(-1), { body: '', retained: true }, 'the broker forgets it');
+  t.match(said.at(-1), { body: '', retained: true, topic: /desired/ }, 'the broker forgets it');
   t.equal(changes.at(-1)?.isOver, true);
   const late = {
     v: 1,
@@ -147,6 +179,7 @@ test('a station that never says what became of a job does not keep it open; what
   };
   jobs.take('home', 'door', job?.jobId ?? '', Buffer.from(JSON.stringify(late)));
   t.equal(store.job(job?.jobId ?? '')?.now.state, 'succeeded');
+  t.match(said.at(-1), { body: new RegExp(job?.jobId ?? 'no job') }, 'what runs after all is what is desired');
 
   store.presence({ site: 'home', station: 'old', isOnline: true, release: '1.0.0', architecture: null });
   const old = store.stations().filter(({ station }) => station === 'old');

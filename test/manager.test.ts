@@ -1,4 +1,5 @@
-import { rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'tap';
@@ -99,7 +100,7 @@ test('a manager knows its stations, and has them do what they are told; each ord
 });
 
 test('what a manager remembers is bounded, outlasts it, and a damaged file is set aside', async (t) => {
-  const dir = folder(t);
+  const dir = folder(t, existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
   const path = join(dir, 'fleet.sqlite');
   const clock = new ManualClock();
   const open = () => new FleetStore({ path, clock, logger: silentLogger });

@@ -58,9 +58,11 @@ async function intake(
 ) {
   const reports: JobReport[] = [];
   const runs: Running[] = [];
+  const ended: string[] = [];
   const open = await JobIntake.open({
     ...{ path: join(dir, 'jobs.json'), site: 'home', station: 'door', quietHours, clock, logger: silentLogger },
     tell: (report) => reports.push(report),
+    ended: (kind) => ended.push(kind),
     run: (order, told, signal) => {
       const { promise, resolve, reject } = Promise.withResolvers<JobProgress>();
       const end = async (state: JobProgress['state'] = 'succeeded', reason: string | null = null): Promise<void> => {
@@ -77,7 +79,17 @@ async function intake(
   const say = (path: string, body: object | string): Promise<void> =>
     open.take(path, Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)));
   const ask = (body: { id: string }): Promise<void> => say(`job/${body.id}`, body);
-  return { open, say, ask, reports, runs, dir, clock, states: () => reports.map(({ id, state }) => `${id} ${state}`) };
+  return {
+    open,
+    say,
+    ask,
+    reports,
+    runs,
+    ended,
+    dir,
+    clock,
+    states: () => reports.map(({ id, state }) => `${id} ${state}`),
+  };
 }
 
 test('a job is done once, one at a time, and its end told again to whoever asks again', async (t) => {
@@ -130,7 +142,7 @@ test('a job is done once, one at a time, and its end told again to whoever asks 
 });
 
 test('what is not for this station, not whole or not new is refused, each by its name', async (t) => {
-  const { open, say, ask, runs, states } = await intake(t);
+  const { open, say, ask, runs, reports, states, ended } = await intake(t);
   const wrong: Record<string, [path: string, body: object | string][]> = {
     'not-for-us': [
       ['job/one', job('one', { station: 'attic' })],
@@ -138,7 +150,6 @@ test('what is not for this station, not whole or not new is refused, each by its
     ],
     'id-mismatch': [
       ['job/two', job('one')],
-      ['job/desired-firmware-1', job('desired-firmware-1')],
       ['desired/flows', desired(1)],
     ],
     malformed: [
@@ -152,6 +163,7 @@ test('what is not for this station, not whole or not new is refused, each by its
     ],
     oversized: [['job/one', job('one', { padding: 'x'.repeat(5_000) })]],
     'unknown-topic': [
+      ['desired/else', desired(1)],
       ['job/ONE', job('ONE')],
       ['job/one/two', job('one')],
       ['elsewhere/one', job('one')],
@@ -163,8 +175,14 @@ test('what is not for this station, not whole or not new is refused, each by its
   t.equal(runs.length, 0);
 
   await say('desired/firmware', desired(5));
-  t.match(runs[0]?.order, { jobId: 'desired-firmware-5', rev: 5 });
+  t.match(runs[0]?.order, { jobId: 'rev-5', rev: 5, deadlineMs: null });
   await say('desired/firmware', desired(4));
+  t.match(reports.at(-1), {
+    ...{ id: 'rev-4', state: 'rejected' },
+    reason: 'rev 4 of what firmware is desired is no newer than rev 5, which this station has',
+  });
+  await say('desired/firmware', desired(5, { id: 'another' }));
+  t.match(reports.at(-1), { id: 'another', state: 'rejected', reason: /rev 5 of/ }, 'two at once');
   await say('desired/firmware', desired(6));
   await say('desired/firmware', desired(7));
   await runs[0]?.end();
@@ -172,23 +190,35 @@ test('what is not for this station, not whole or not new is refused, each by its
   await runs[1]?.end();
   await say('desired/firmware', desired(5));
   await say('desired/firmware', desired(3));
-  t.match(open.refused.all(), { stale: 2, 'already-done': 1 });
-  t.match(runs[1]?.order, { jobId: 'desired-firmware-7' }, 'of what was wanted the last counts');
-  t.ok(states().includes('desired-firmware-6 canceled'));
+  t.match(open.refused.all(), { stale: 3, 'already-done': 1 });
+  t.match(runs[1]?.order, { jobId: 'rev-7' }, 'of what was wanted the last counts');
+  t.ok(states().includes('rev-6 canceled'));
+  t.same([open.knownRev('firmware'), open.knownRev('flows')], [7, 0]);
+  t.match(open.lastOf('firmware'), { done: { rev: 7 }, succeeded: { rev: 7, target: TARGET } });
   for (let n = 0; n < 6; n++) await ask(job(`many-${n}`));
   t.same(states().slice(-2), ['many-4 queued', 'many-5 rejected']);
   t.match(open.refused.all(), { 'too-many': 1 });
+  t.same(new Set(ended), new Set(['firmware']));
+
+  const late = await intake(t);
+  await late.ask(job('one'));
+  await late.say('desired/firmware', desired(3, { deadlineAt: late.clock.wallMs() }));
+  t.match(late.reports.at(-1), { id: 'rev-3', state: 'timed_out' });
+  await late.say('desired/firmware', desired(4));
+  await late.say('desired/flows', '');
+  t.equal(late.open.waiting, 1);
+  await late.say('desired/firmware', '');
+  t.match(late.reports.at(-1), { id: 'rev-4', state: 'removed' }, 'nothing is desired any more');
+  t.equal(late.open.knownRev('firmware'), 4);
+  await late.say('desired/firmware', '');
+  t.same(late.open.refused.all(), { 'too-late': 1 });
 
   const twice = await intake(t);
   await Promise.all([twice.ask(job('one')), twice.ask(job('one'))]);
   const copies = [6, 7, 7].map((rev) => twice.say('desired/firmware', desired(rev)));
   await Promise.all(copies);
   t.same([twice.runs.length, twice.open.waiting], [1, 1], 'copies of one moment are one job');
-  t.same(twice.states().slice(-3), [
-    'desired-firmware-6 queued',
-    'desired-firmware-7 queued',
-    'desired-firmware-6 canceled',
-  ]);
+  t.same(twice.states().slice(-3), ['rev-6 queued', 'rev-7 queued', 'rev-6 canceled']);
 });
 
 test('a job waits for a broker that is away, to its deadline; what does not pass ends it', async (t) => {

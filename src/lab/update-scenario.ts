@@ -22,6 +22,7 @@ const NOISE_DBFS = -60;
 const MAX_RATE_BPS = 1_000_000_000;
 const MOST_UPDATE_MS = 70_000;
 const ONLINE_WITHIN_MS = 15_000;
+const REPORTED_WITHIN_MS = 10_000;
 const RINGS_WITHIN_MS = 400;
 const ANSWERED_WITHIN_MS = 30_000;
 /** What the lab asks of each. */
@@ -35,6 +36,8 @@ interface UpdateFigures {
   readonly version: string;
   /** What the station runs afterwards. */
   readonly runs: string;
+  /** Of what is desired then, which the station reports that it has. */
+  readonly rev: number;
   /** Moved over MQTT for it: metadata, manifest and chunks, as they are sent. */
   readonly bytes: number;
   /** Of the whole release, as it is sent. */
@@ -214,6 +217,7 @@ class UpdateBench {
     const bytes = (await this.#servedBytes()) - before;
     return {
       ...{ state: now.state, reason: now.reason, version: manifest.version, runs: await this.#runs() },
+      rev: await inTime(this.#rev(), REPORTED_WITHIN_MS, 'the station reports the rev that is desired'),
       ...{ bytes, size: storedBytes, deltaPct: Math.round((10_000 * bytes) / storedBytes) / 100 },
       serviceGapMs: gaps.length === 0 ? null : Math.max(...gaps),
       ...{ rolledBackMs, durationMs, steps },
@@ -249,6 +253,18 @@ class UpdateBench {
 
   async #servedBytes(): Promise<number> {
     return (await this.#manager.ask.call('manager.status', {})).served?.bytes ?? 0;
+  }
+
+  /** Of what is desired, once the station reports that it runs that: after a job that failed, what was desired before. */
+  async #rev(): Promise<number> {
+    const { ask } = this.#manager;
+    let rev: number | undefined;
+    await waitUntil(async () => {
+      const { station } = await ask.call('fleet.station', { station: STATION });
+      rev = station.desired.find(({ kind }) => kind === 'firmware')?.rev;
+      return rev !== undefined && station.reports.find(({ kind }) => kind === 'firmware')?.body.rev === rev;
+    });
+    return rev ?? 0;
   }
 
   async #runs(): Promise<string> {

@@ -67,7 +67,7 @@ export const WIRE_ATTACKS: readonly Attack[] = [
     prepare: async (dir) => {
       const station = await ordered(dir);
       await station.take('desired/firmware', DESIRED);
-      return () => station.strike('desired/firmware', { ...DESIRED, rev: 4 });
+      return () => station.strike('desired/firmware', { ...DESIRED, id: 'job-0', rev: 4 });
     },
   },
   {
@@ -148,6 +148,7 @@ async function ordered(dir: string, run?: (target: string) => Promise<unknown>) 
   const intake = await JobIntake.open({
     ...{ ...common, path: join(dir, 'jobs.json'), site: SITE, station: STATION, quietHours: null },
     tell: ({ id, state }) => state !== 'queued' && over.push(id),
+    ended: () => {},
     run: async ({ target }) => {
       await run?.(target).catch((error: unknown) => {
         faults.push(error);

@@ -10,7 +10,15 @@ import { isOver } from '../fleet/update-journal.js';
 import { parseBody } from '../protocol/call-message.js';
 import type { JobChange, JobView, StationView } from '../protocol/manager-api.js';
 import { topic } from '../protocol/topics.js';
-import { jobPath, jobReportSchema, type UpdateJob } from '../protocol/update-job.js';
+import {
+  type Desired,
+  desiredPath,
+  jobPath,
+  jobReportSchema,
+  MOST_REV,
+  type UpdateJob,
+  updateJobSchema,
+} from '../protocol/update-job.js';
 import { findRelease } from './release-shelf.js';
 
 /** A station that was away says what became of a job when it is back; until then the manager waits so long beyond the deadline. */
@@ -40,8 +48,10 @@ export interface JobsOptions {
 }
 
 /**
- * Updates that stations were told to make. An order is kept by the broker until its job is over, and said again whenever the manager or
- * the station has connected: so it reaches a station that is away, and a broker that lost it.
+ * Updates that stations were told to make. What a station is to have is kept by the broker (`down/desired/{kind}`), and said again
+ * whenever the station has connected, or the manager while its job is open: so it reaches a station that is away, a board that comes in
+ * its place, and a broker that lost it. It is withdrawn with its job: by a cancel (`down/job/{id}`), or where that does not succeed; what
+ * was desired before is again.
  */
 export class Jobs {
   readonly #options: JobsOptions;
@@ -76,14 +86,14 @@ export class Jobs {
     return [...targets].map(([{ site, station }, target]) => {
       const jobId = `u-${nowMs.toString(36)}-${randomBytes(4).toString('hex')}`;
       const deadlineAtMs = deadlineMs === null ? null : nowMs + deadlineMs;
-      const said: UpdateJob = {
-        ...{ v: 1, id: jobId, seq: 0, do: 'update', site, station, target, isUrgent, mayRetry, issuedAt: nowMs },
+      const rev = store.desired.nextRev(site, station, kind, this.#knownRev(site, station, kind));
+      const said: Desired = {
+        ...{ v: 1, id: jobId, seq: 0, site, station, rev, target, isUrgent, mayRetry, issuedAt: nowMs },
         ...(baseUrl === null ? {} : { baseUrl }),
         ...(deadlineAtMs === null ? {} : { deadlineAt: deadlineAtMs }),
       };
-      const text = JSON.stringify(said);
       const job = { jobId, site, station, kind, version, target, isUrgent, deadlineAtMs, by, createdAtMs: nowMs };
-      store.addJob(job, text);
+      store.addJob(job, rev, JSON.stringify(said));
       store.audit({
         by,
         what: 'update',
@@ -91,7 +101,7 @@ export class Jobs {
         outcome: 'ordered',
         detail: `${jobId} ${target}`,
       });
-      this.#publish(job, text);
+      this.#sayDesired(job);
       return this.#changed(jobId);
     });
   }
@@ -108,7 +118,8 @@ export class Jobs {
     const issuedAt = Math.round(clock.wallMs());
     const said: UpdateJob = { v: 1, id: jobId, seq: 1, do: 'cancel', site, station, issuedAt, reason };
     store.sayOfJob(jobId, JSON.stringify(said));
-    this.#publish(job, JSON.stringify(said));
+    store.desired.withdraw(jobId, true);
+    this.#say(job);
     return job;
   }
 
@@ -142,7 +153,7 @@ export class Jobs {
       logger.info({ jobId, target, state, reason }, 'a job is over');
       store.audit({ by: job.by, what: 'update', target, outcome: state, detail: `${jobId} ${reason ?? ''}`.trim() });
     }
-    if (isOver(state)) this.#publish(job, '');
+    if (isOver(state)) this.#over(job);
     this.#options.onChange(job);
   }
 
@@ -161,14 +172,14 @@ export class Jobs {
   /** The broker is there (again). */
   connected(): void {
     const { store } = this.#options;
-    for (const job of store.openJobs()) this.#publish(job, store.saidOfJob(job.jobId) ?? '');
+    for (const job of store.openJobs()) this.#say(job);
   }
 
   /** A station is there (again): RabbitMQ 3.10 hands what it keeps to no subscription with a wildcard. */
   online(site: string, station: string): void {
     const { store } = this.#options;
-    const own = store.openJobs().filter((job) => job.site === site && job.station === station);
-    for (const job of own) this.#publish(job, store.saidOfJob(job.jobId) ?? '');
+    for (const { kind } of store.desired.of(site, station)) this.#sayDesired({ site, station, kind });
+    for (const job of store.openJobs()) if (job.site === site && job.station === station) this.#sayCancel(job);
   }
 
   close(): void {
@@ -195,18 +206,53 @@ export class Jobs {
       refused.count('silent-job');
       if (over === undefined) continue;
       store.audit({ by: job.by, what: 'update', target: `${station}@${site}`, outcome: 'timed_out', detail: jobId });
-      this.#publish(over, '');
+      this.#over(over);
       this.#options.onChange(over);
     }
     this.#timer = clock.after(LOOK_EVERY_MS, () => this.#look());
   }
 
+  /** The greatest `rev` that the station has told of: another manager, or this one before its disk broke, may have been there. */
+  #knownRev(site: string, station: string, kind: ReleaseKind): number {
+    const body = this.#options.store.station(site, station)?.reports.find((report) => report.kind === kind)?.body;
+    const revs = [body?.rev, body?.knownRev].filter((rev) => Number.isInteger(rev)) as number[];
+    // The greatest there is would leave it without any to come: what says so is broken.
+    return Math.max(0, ...revs.filter((rev) => rev < MOST_REV / 2));
+  }
+
+  /** The job has come to its end, whatever that is. */
+  #over(job: JobView): void {
+    const { store } = this.#options;
+    const isNews = store.desired.withdraw(job.jobId, job.now.state !== 'succeeded');
+    if (isNews) this.#sayDesired(job);
+    if (this.#isCanceled(job)) this.#publish(job, jobPath(job.jobId), '');
+  }
+
+  #say(job: JobView): void {
+    this.#sayCancel(job);
+    this.#sayDesired(job);
+  }
+
+  #sayCancel(job: JobView): void {
+    if (this.#isCanceled(job)) this.#publish(job, jobPath(job.jobId), this.#options.store.saidOfJob(job.jobId) ?? '');
+  }
+
+  #isCanceled({ jobId }: JobView): boolean {
+    const said = parseBody(updateJobSchema, Buffer.from(this.#options.store.saidOfJob(jobId) ?? ''));
+    return said.ok && said.value.do === 'cancel';
+  }
+
+  #sayDesired({ site, station, kind }: Pick<JobView, 'site' | 'station' | 'kind'>): void {
+    const desired = this.#options.store.desired.of(site, station).find((one) => one.kind === kind);
+    this.#publish({ site, station }, desiredPath(kind), desired?.said ?? '');
+  }
+
   /** @param body empty: the broker keeps nothing of it any more */
-  #publish({ site, station, jobId }: Pick<JobView, 'site' | 'station' | 'jobId'>, body: string): void {
+  #publish({ site, station }: Pick<JobView, 'site' | 'station'>, path: string, body: string): void {
     const { link, logger } = this.#options;
     link
       .publish({
-        topic: topic(site, station, 'down', jobPath(jobId)),
+        topic: topic(site, station, 'down', path),
         body,
         retained: true,
         qos: 1,
@@ -214,6 +260,6 @@ export class Jobs {
         priority: 'state',
       })
       // Said again when the broker is there.
-      .catch((error: unknown) => logger.debug({ jobId, error: errorText(error) }, 'the broker was not told of a job'));
+      .catch((error: unknown) => logger.debug({ path, error: errorText(error) }, 'the broker was not told of a job'));
   }
 }

@@ -34,7 +34,7 @@ const MOST_AUDIT_TOLD = 50;
  *
  * ```
  *   entryphone fleet ══socket══ FleetManager ── FleetStore (stations, jobs, audit)
- *                                  │  Jobs ──▶ down/job     Commander ──▶ down/cmd     hearFleet ◀── up/…
+ *                                  │  Jobs ──▶ down/desired Commander ──▶ down/cmd     hearFleet ◀── up/…
  *                                  └── MqttLink ══ the broker of a site, or of the cloud ══ stations
  * ```
  */

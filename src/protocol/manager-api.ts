@@ -26,6 +26,8 @@ const jobId = id;
 const report = z.object({ kind: z.string(), body: z.record(z.string(), z.unknown()), atMs: z.number() });
 export type StationReport = z.infer<typeof report>;
 
+const desiredView = z.object({ kind: z.enum(RELEASE_KINDS), rev: z.int(), target: z.string() });
+
 export const stationView = z.object({
   site: z.string(),
   station: z.string(),
@@ -36,6 +38,8 @@ export const stationView = z.object({
   /** When it was heard of last, by the manager's clock; ms since 1970, as all times here. */
   seenAtMs: z.number(),
   reports: z.array(report),
+  /** What is to run, of each kind of which something is. */
+  desired: z.array(desiredView),
 });
 export type StationView = z.infer<typeof stationView>;
 

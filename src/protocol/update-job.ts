@@ -11,11 +11,15 @@ import { ID_PATTERN } from './topics.js';
  *
  * | topic | retained, QoS | body |
  * | --- | --- | --- |
- * | `down/job/{id}` | yes, 1 | `UpdateJob`, or nothing once nobody needs it |
- * | `up/job/{id}` | no, 1 | `JobReport` |
- * | `down/desired/{kind}` | yes, 1 | `Desired`: what is to run from now on, also on a station that was away |
+ * | `down/desired/{kind}` | yes, 1 | `Desired`: what is to run from now on, also on a station that was away; nothing: whatever does |
  * | `up/reported/{kind}` | yes, 1 | `Reported` |
+ * | `down/job/{id}` | yes, 1 | `UpdateJob`: a cancel, or an update that is nobody's desired state; nothing once nobody needs it |
+ * | `up/job/{id}` | no, 1 | `JobReport`, of either |
  *
+ * ```
+ *   fleet update ─▶ desired {rev 7, id} ─▶ the job {id} ─▶ succeeded: it stays, and a board that comes in this one's place finds it
+ *                                                      └─▶ any other end, a cancel: what was desired before is again
+ * ```
  * None of them is believed for what is installed: they name a target, and TUF says what that is.
  */
 const id = z.string().regex(ID_PATTERN);
@@ -26,6 +30,7 @@ const target = z
   .max(200)
   .refine((path) => path.endsWith('/manifest.json') && isRepositoryPath(path), 'no manifest of a release');
 const reason = z.string().max(200);
+export const MOST_REV = 0xffff_ffff;
 
 /** What both a job and a desired state say of how to come by a release. */
 const order = {
@@ -62,13 +67,16 @@ export type UpdateJob = z.infer<typeof updateJobSchema>;
 
 export const desiredSchema = z.object({
   v: z.literal(1),
+  /** Of the job that brings it about. */
   id,
   seq,
   site: id,
   station: id,
   /** Counts what was wanted of this kind. */
-  rev: z.int().min(1).max(0xffff_ffff),
+  rev: z.int().min(1).max(MOST_REV),
   ...order,
+  /** Over by then, or `timed_out`; ms since 1970. */
+  deadlineAt: wallMs.optional(),
 });
 export type Desired = z.infer<typeof desiredSchema>;
 
@@ -94,6 +102,8 @@ export const reportedSchema = z.object({
   seq,
   /** Of the desired state that this came of; null where it came otherwise. */
   rev: z.int().nullable(),
+  /** The greatest that this station has heard of: what is desired next has a greater one, or is refused. */
+  knownRev: z.int().min(0),
   version: z.string().max(64).nullable(),
   /** Of what runs. */
   hash: z.string().max(64).nullable(),
@@ -115,7 +125,6 @@ export function kindOfTarget(path: string): ReleaseKind {
 
 /** One thing to be done, whichever way it was asked for. */
 export interface WantedUpdate {
-  /** Of a desired state: `desired-{kind}-{rev}`. */
   readonly jobId: string;
   readonly seq: number;
   readonly kind: ReleaseKind;
@@ -133,7 +142,9 @@ export type Wanted =
   | { readonly do: 'update'; readonly order: WantedUpdate }
   | { readonly do: 'cancel'; readonly jobId: string; readonly seq: number; readonly reason: string }
   /** The broker was told to keep it no longer. */
-  | { readonly do: 'forget'; readonly jobId: string };
+  | { readonly do: 'forget'; readonly jobId: string }
+  /** Nothing of this kind is desired. */
+  | { readonly do: 'withdraw'; readonly kind: ReleaseKind };
 
 const MOST_BODY_BYTES = 4_096;
 
@@ -162,30 +173,30 @@ function readJob(name: string, body: Uint8Array, own: Own): Parsed<Wanted> & { r
   if (!parsed.ok) return { ok: false, fault: 'malformed', why: parsed.fault };
   const { value } = parsed;
   if (value.station !== own.station || value.site !== own.site) return { ok: false, fault: 'not-for-us' };
-  // What is made of desired states has such ids.
-  if (value.id !== name || name.startsWith('desired-')) return { ok: false, fault: 'id-mismatch' };
+  if (value.id !== name) return { ok: false, fault: 'id-mismatch' };
   if (value.do === 'cancel') {
     return { ok: true, value: { do: 'cancel', jobId: name, seq: value.seq, reason: value.reason } };
   }
-  return { ok: true, value: { do: 'update', order: orderOf(value, name, value.deadlineAt ?? null, null) } };
+  return { ok: true, value: { do: 'update', order: orderOf(value, null) } };
 }
 
 function readDesired(name: string, body: Uint8Array, own: Own): Parsed<Wanted> & { readonly why?: string } {
+  const kind = RELEASE_KINDS.find((one) => one === name);
+  if (kind === undefined) return { ok: false, fault: 'unknown-topic' };
+  if (body.byteLength === 0) return { ok: true, value: { do: 'withdraw', kind } };
   const parsed = parseBody(desiredSchema, body);
   if (!parsed.ok) return { ok: false, fault: 'malformed', why: parsed.fault };
   const { value } = parsed;
   if (value.station !== own.station || value.site !== own.site) return { ok: false, fault: 'not-for-us' };
-  if (kindOfTarget(value.target) !== name) return { ok: false, fault: 'id-mismatch' };
-  return { ok: true, value: { do: 'update', order: orderOf(value, `desired-${name}-${value.rev}`, null, value.rev) } };
+  if (kindOfTarget(value.target) !== kind) return { ok: false, fault: 'id-mismatch' };
+  return { ok: true, value: { do: 'update', order: orderOf(value, value.rev) } };
 }
 
 function orderOf(
-  from: Pick<Desired, 'seq' | 'target' | 'baseUrl' | 'isUrgent' | 'mayRetry' | 'issuedAt'>,
-  jobId: string,
-  deadlineMs: number | null,
+  from: Pick<Desired, 'id' | 'seq' | 'target' | 'baseUrl' | 'isUrgent' | 'mayRetry' | 'issuedAt' | 'deadlineAt'>,
   rev: number | null,
 ): WantedUpdate {
-  const { seq, target, baseUrl = null, isUrgent, mayRetry, issuedAt } = from;
+  const { id: jobId, seq, target, baseUrl = null, isUrgent, mayRetry, issuedAt, deadlineAt = null } = from;
   const kind = kindOfTarget(target);
-  return { jobId, seq, kind, target, baseUrl, isUrgent, mayRetry, issuedAtMs: issuedAt, deadlineMs, rev };
+  return { jobId, seq, kind, target, baseUrl, isUrgent, mayRetry, issuedAtMs: issuedAt, deadlineMs: deadlineAt, rev };
 }

@@ -11,7 +11,7 @@ import { Counters } from '../core/counters.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { chunkFile } from '../fleet/manifest.js';
-import { isOver, stepTold, type UpdateJournal } from '../fleet/update-journal.js';
+import { isOver, type JobState, stepTold, type UpdateJournal } from '../fleet/update-journal.js';
 import { MOST_MANIFEST_BYTES } from '../protocol/release-manifest.js';
 import { topic } from '../protocol/topics.js';
 import { type JobReport, jobPath, type Reported, reportedPath, type WantedUpdate } from '../protocol/update-job.js';
@@ -46,7 +46,7 @@ const REPORT_EXPIRY_S = 86_400;
  * What the fleet manager wants of this station's releases, and how they come: its jobs, the metadata that says what they are, and
  * their chunks.
  *
- *   down/job, down/desired ─▶ JobIntake ─▶ TufTrust ─▶ StationUpdates.order ─▶ up/job
+ *   down/desired, down/job ─▶ JobIntake ─▶ TufTrust ─▶ StationUpdates.order ─▶ up/job
  *   down/chunk ─▶ MqttPieces ┐                ▲              │ chunks
  *   HTTPS ranges ────────────┴─▶ Artefacts ───┴──────────────┘
  */
@@ -108,14 +108,15 @@ export class FleetUpdates {
     const { config, clock, logger } = this.#options;
     const { id: station, site } = config.station;
     this.#updates = updates;
-    this.#report(null);
     this.#intake = await JobIntake.open({
       path: join(config.state, 'jobs-done.json'),
       ...{ site, station, clock, logger },
       quietHours: config.update.quietHours ?? null,
       run: (order, told, signal) => this.#run(order, told, signal),
       tell: (report) => this.#tell(report),
+      ended: (kind) => kind === 'firmware' && this.#report(),
     });
+    this.#report();
   }
 
   /** What came at `path` of `down/` from the fleet manager. @returns whether it is for us */
@@ -209,23 +210,25 @@ export class FleetUpdates {
     return client;
   }
 
-  /** What runs, kept by the broker. @param error why it is not what was asked for */
-  #report(error: string | null): void {
+  /** What runs, of which desired state it came, and why it is not what was asked for last; kept by the broker. */
+  #report(): void {
     const { link, config, clock, logger } = this.#options;
     const { id: station, site } = config.station;
     const publish = async (): Promise<void> => {
-      const { version, hash } = (await this.#updates?.running('firmware')) ?? { version: null, hash: null };
-      const at = clock.wallMs();
-      const id = `${station}-${at}`;
+      const kind = 'firmware';
+      const { version, hash } = (await this.#updates?.running(kind)) ?? { version: null, hash: null };
+      const { done, succeeded } = this.#intake?.lastOf(kind) ?? {};
+      // By a stick, or by hand, another may have come since.
+      const came = succeeded?.target.split('/')[1] === version ? succeeded : undefined;
+      const isWanted = done === undefined || isAsWanted(done.report.state);
       const reported = {
         v: 1,
-        id,
+        id: `${station}-${clock.wallMs()}`,
         seq: this.#reports++,
-        rev: null,
-        version,
-        hash,
-        appliedAt: at,
-        error,
+        rev: came?.rev ?? null,
+        knownRev: this.#intake?.knownRev(kind) ?? 0,
+        ...{ version, hash, appliedAt: came?.report.at ?? null },
+        error: isWanted ? null : (done.report.reason ?? done.report.state),
       } satisfies Reported;
       const to = topic(site, station, 'up', reportedPath('firmware'));
       await link.publish({ topic: to, body: JSON.stringify(reported), retained: true, qos: 1, priority: 'state' });
@@ -234,7 +237,6 @@ export class FleetUpdates {
   }
 
   #tell(report: JobReport): void {
-    if (isOver(report.state)) this.#report(report.state === 'succeeded' ? null : (report.reason ?? report.state));
     const { link, config, logger } = this.#options;
     const { id: station, site } = config.station;
     link
@@ -247,6 +249,9 @@ export class FleetUpdates {
       .catch(() => logger.warn({ job: report.id }, 'a report of a job was not sent'));
   }
 }
+
+/** Nobody wants anything else: it runs, or was called off. */
+const isAsWanted = (state: JobState): boolean => ['succeeded', 'canceled', 'removed'].includes(state);
 
 const NOTHING_DONE = { seq: 1, step: null, progress: 0 } as const;
 

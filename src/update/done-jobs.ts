@@ -3,6 +3,7 @@ import * as z from 'zod';
 import type { Clock } from '../core/clock.js';
 import { writeDurably } from '../core/durable-file.js';
 import type { Logger } from '../core/logger.js';
+import { RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
 import { parseBody } from '../protocol/call-message.js';
 import { jobReportSchema } from '../protocol/update-job.js';
 
@@ -10,7 +11,14 @@ import { jobReportSchema } from '../protocol/update-job.js';
 const MOST_JOBS = 32;
 const MOST_AHEAD_MS = 86_400_000;
 
-const doneSchema = z.object({ report: jobReportSchema, issuedAtMs: z.number(), rev: z.int().nullable() });
+const doneSchema = z.object({
+  report: jobReportSchema,
+  issuedAtMs: z.number(),
+  rev: z.int().nullable(),
+  kind: z.enum(RELEASE_KINDS).default('firmware'),
+  /** What it was about; empty of a cancel that came before its job. */
+  target: z.string().max(200).default(''),
+});
 export type DoneJob = z.infer<typeof doneSchema>;
 
 const fileSchema = z.object({
@@ -50,12 +58,15 @@ export class DoneJobs {
     return this.#done.get(jobId);
   }
 
-  /** The greatest `rev` of a kind of desired state that is done. */
-  revOf(prefix: string): number {
-    return [...this.#done].reduce(
-      (most, [id, { rev }]) => (id.startsWith(prefix) ? Math.max(most, rev ?? 0) : most),
-      0,
-    );
+  /** The greatest `rev` of a kind of desired state that is done; 0 before the first. */
+  revOf(kind: ReleaseKind): number {
+    return this.#of(kind).reduce((most, { rev }) => Math.max(most, rev ?? 0), 0);
+  }
+
+  /** The last that was about a release of this kind, and the last of them that succeeded. */
+  lastOf(kind: ReleaseKind): { readonly done: DoneJob | undefined; readonly succeeded: DoneJob | undefined } {
+    const own = this.#of(kind).filter(({ target }) => target !== '');
+    return { done: own.at(-1), succeeded: own.findLast(({ report }) => report.state === 'succeeded') };
   }
 
   /** Whether a job that is not remembered was issued before one that is forgotten. */
@@ -65,11 +76,13 @@ export class DoneJobs {
 
   /** Resolves when it is on the disk. */
   async add(job: DoneJob): Promise<void> {
+    this.#done.delete(job.report.id);
     this.#done.set(job.report.id, job);
-    for (const [id, { issuedAtMs, rev }] of this.#done) {
+    for (const [id, { issuedAtMs, rev, kind }] of this.#done) {
       if (this.#done.size <= MOST_JOBS) break;
-      // The broker keeps what is desired for as long as nothing newer is.
-      if (rev !== null && rev === this.revOf(id.slice(0, id.lastIndexOf('-') + 1))) continue;
+      // The broker keeps what is desired for as long as nothing newer is; and what runs came of one.
+      if (rev !== null && rev === this.revOf(kind)) continue;
+      if (id === this.lastOf(kind).succeeded?.report.id) continue;
       this.#done.delete(id);
       // A time in years to come would refuse all that is issued until then.
       if (rev === null)
@@ -77,6 +90,10 @@ export class DoneJobs {
     }
     this.#writing = this.#writing.catch(() => {}).then(() => this.#write());
     await this.#writing;
+  }
+
+  #of(kind: ReleaseKind): DoneJob[] {
+    return [...this.#done.values()].filter((one) => one.kind === kind);
   }
 
   #write(): Promise<void> {

@@ -3,6 +3,7 @@ import { Counters } from '../core/counters.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { RateLimit } from '../core/rate-limit.js';
+import type { ReleaseKind } from '../fleet/manifest.js';
 import { isOver } from '../fleet/update-journal.js';
 import { type JobReport, readWanted, type Wanted, type WantedUpdate } from '../protocol/update-job.js';
 import { DoneJobs } from './done-jobs.js';
@@ -32,6 +33,8 @@ export interface JobIntakeOptions {
   ) => Promise<JobProgress>;
   /** To the fleet manager. A job that is over is remembered before it is told. */
   readonly tell: (report: JobReport) => void;
+  /** A job about this kind is over, and remembered. */
+  readonly ended: (kind: ReleaseKind) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -50,7 +53,8 @@ const TRY_AGAIN_MS = 60_000;
  *
  *   job/{id}, desired/{kind} ──▶ known? old? stale? late? ──▶ [ at most 4 wait ] ──quiet hours──▶ run ──▶ remembered ──▶ told
  *
- * A broker keeps jobs and says them again at each start: one that is done is told about, and not done again.
+ * A broker keeps jobs and says them again at each start: one that is done is told about, and not done again. What is desired has a
+ * `rev` that grows: an older one is refused, in words.
  */
 export class JobIntake {
   /** Faults of `readWanted`; `already-done`, `old`, `stale`, `too-many`, `too-late`. */
@@ -82,6 +86,18 @@ export class JobIntake {
     return this.#waiting.length;
   }
 
+  /** The greatest `rev` of desired states of this kind that was heard of; 0 before the first. */
+  knownRev(kind: ReleaseKind): number {
+    const open = [...this.#waiting, ...(this.#current === null ? [] : [this.#current.order])];
+    const revs = open.map((order) => (order.kind === kind ? (order.rev ?? 0) : 0));
+    return Math.max(this.#done.revOf(kind), ...revs);
+  }
+
+  /** What is remembered of the last jobs about this kind. */
+  lastOf(kind: ReleaseKind): ReturnType<DoneJobs['lastOf']> {
+    return this.#done.lastOf(kind);
+  }
+
   /** What came at `path` of `down/`. Resolves when it is taken, or refused and counted; never rejects. */
   async take(path: string, body: Uint8Array): Promise<void> {
     const { site, station, logger } = this.#options;
@@ -110,9 +126,11 @@ export class JobIntake {
       await this.#order(wanted.order);
       return;
     }
-    const at = this.#waiting.findIndex(({ jobId }) => jobId === wanted.jobId);
+    const at = this.#waiting.findIndex(({ jobId, kind, rev }) =>
+      wanted.do === 'withdraw' ? rev !== null && kind === wanted.kind : jobId === wanted.jobId,
+    );
     const [waiting] = at < 0 ? [] : this.#waiting.slice(at, at + 1);
-    if (wanted.do === 'forget') {
+    if (wanted.do === 'forget' || wanted.do === 'withdraw') {
       if (at >= 0) this.#waiting.splice(at, 1);
       if (waiting !== undefined) await this.#over(waiting, { ...AT_ONCE, state: 'removed', reason: null });
       return;
@@ -143,8 +161,12 @@ export class JobIntake {
       return;
     }
     if (this.#waiting.some((one) => one.jobId === jobId)) return;
-    if (rev !== null && rev <= this.#knownRev(kind)) {
+    const knownRev = this.knownRev(kind);
+    if (rev !== null && rev <= knownRev) {
       this.#refuse('stale', jobId);
+      const reason = `rev ${rev} of what ${kind} is desired is no newer than rev ${knownRev}, which this station has`;
+      // Not remembered: whoever can write here could fill the list.
+      this.#tell(order, { ...AT_ONCE, state: 'rejected', reason });
       return;
     }
     if (rev === null && this.#done.isOld(issuedAtMs)) {
@@ -180,13 +202,6 @@ export class JobIntake {
     const old = rev === null ? -1 : this.#waiting.findIndex((one) => one.rev !== null && one.kind === kind);
     const [order] = old < 0 ? [] : this.#waiting.splice(old, 1);
     return order;
-  }
-
-  #knownRev(kind: string): number {
-    const prefix = `desired-${kind}-`;
-    const open = [...this.#waiting, ...(this.#current === null ? [] : [this.#current.order])];
-    const revs = open.map(({ jobId, rev }) => (jobId.startsWith(prefix) ? (rev ?? 0) : 0));
-    return Math.max(this.#done.revOf(prefix), ...revs);
   }
 
   /** Begins what may begin, and comes back for the rest. */
@@ -270,14 +285,15 @@ export class JobIntake {
   /** Remembers the end, then tells it. */
   async #over(order: WantedUpdate, end: JobProgress): Promise<void> {
     const report = this.#report(order, end);
-    const { issuedAtMs, rev } = order;
+    const { issuedAtMs, rev, kind, target } = order;
     try {
-      await this.#done.add({ report, issuedAtMs, rev });
+      await this.#done.add({ report, issuedAtMs, rev, kind, target });
     } catch (error) {
       // Told all the same: if it is said again, the plan of the update finds it done.
       this.#options.logger.error({ job: order.jobId, error: errorText(error) }, 'the end of a job can not be kept');
     }
     this.#options.tell(report);
+    this.#options.ended(kind);
   }
 
   /** Tells the end of a job that is over again. @returns whether it is */

@@ -20,7 +20,7 @@ import {
 } from '../../src/protocol/manager-api.js';
 import type { SelfTestResult } from '../../src/protocol/selftest.js';
 import { topic } from '../../src/protocol/topics.js';
-import { type UpdateJob, updateJobSchema } from '../../src/protocol/update-job.js';
+import { type Desired, desiredSchema, type UpdateJob, updateJobSchema } from '../../src/protocol/update-job.js';
 import { RemoteCommands } from '../../src/station/remote-commands.js';
 import { Site, until } from './site.js';
 
@@ -30,8 +30,8 @@ const PASSED: SelfTestResult = {
 };
 
 /** One that goes when the test is over. */
-export function folder(t: Test): string {
-  const dir = mkdtempSync(join(tmpdir(), 'ep-manager-'));
+export function folder(t: Test, below = tmpdir()): string {
+  const dir = mkdtempSync(join(below, 'ep-manager-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   return dir;
 }
@@ -46,14 +46,19 @@ function configOf(dir: string, site: Site, repository?: string): ManagerConfig {
   };
 }
 
+/** What a station is told to do about its releases: a cancel, or what it is to have from now on. */
+export type Told = UpdateJob | (Desired & { readonly do: 'desired' });
+
 /** A station as a fleet manager sees it: it says that it is there, takes orders, and does with jobs what a test says. */
 export class StationDouble {
   readonly tap = new LogTap();
-  readonly jobs: UpdateJob[] = [];
+  readonly jobs: Told[] = [];
   /** Ids of jobs that the broker was told to forget. */
   readonly forgotten: string[] = [];
+  /** Kinds of which nothing is desired any more. */
+  readonly withdrawn: string[] = [];
   readonly restarted: string[] = [];
-  onJob: (job: UpdateJob) => void = () => {};
+  onJob: (job: Told) => void = () => {};
   readonly commands: RemoteCommands;
 
   readonly id: string;
@@ -71,9 +76,13 @@ export class StationDouble {
     link.subscribe(topic('home', id, 'down', '#'), ({ topic: name, body, retained }) => {
       const [kind, rest = ''] = name.split('/down/')[1]?.split('/') ?? [];
       if (kind === 'cmd') this.commands.take(rest, { body, retained });
-      if (kind !== 'job') return;
-      if (body.byteLength === 0) this.forgotten.push(rest);
-      else this.#job(updateJobSchema.parse(JSON.parse(Buffer.from(body).toString())));
+      if (kind !== 'job' && kind !== 'desired') return;
+      if (body.byteLength === 0) {
+        (kind === 'job' ? this.forgotten : this.withdrawn).push(rest);
+        return;
+      }
+      const told = JSON.parse(Buffer.from(body).toString());
+      this.#job(kind === 'job' ? updateJobSchema.parse(told) : { ...desiredSchema.parse(told), do: 'desired' });
     });
   }
 
@@ -103,7 +112,7 @@ export class StationDouble {
     return this.say(`job/${job.id}`, report);
   }
 
-  #job(job: UpdateJob): void {
+  #job(job: Told): void {
     this.jobs.push(job);
     this.onJob(job);
   }

@@ -6,6 +6,7 @@ import type { ReleaseKind } from '../../fleet/manifest.js';
 import { isOver, type JobState } from '../../fleet/update-journal.js';
 import type { JobStep } from '../../fleet/update-plan.js';
 import type { AuditView, JobChange, JobView, StationView } from '../../protocol/manager-api.js';
+import { DESIRED_SCHEMA, DesiredStates } from './desired-states.js';
 import { openDatabase } from './open-database.js';
 
 const SCHEMA = [
@@ -32,6 +33,7 @@ const SCHEMA = [
     n INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, by_whom TEXT NOT NULL, what TEXT NOT NULL,
     target TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL
   ) STRICT`,
+  ...DESIRED_SCHEMA,
   // Fails where a table is of another making.
   'SELECT is_online, architecture FROM station LIMIT 1',
   'SELECT target, by_whom, said FROM job LIMIT 1',
@@ -61,6 +63,7 @@ export class FleetStore {
   /** Of stations that are known: when they were heard of, and when that was written last. */
   readonly #seen = new Map<string, { atMs: number; writtenMs: number }>();
   #isClosed = false;
+  readonly desired: DesiredStates;
   /** Where a damaged file went to; null where there was none. */
   readonly setAside: string | null;
 
@@ -70,6 +73,7 @@ export class FleetStore {
     try {
       const { db, setAside } = openDatabase({ ...options, schema: SCHEMA });
       this.#db = db;
+      this.desired = new DesiredStates(db);
       this.setAside = setAside;
     } catch (error) {
       throw new AppError('store-unusable', `${options.path} can't be used: ${errorText(error)}`, {
@@ -143,10 +147,10 @@ export class FleetStore {
   }
 
   /**
-   * A new job, `queued`. The oldest that are over go where there are too many.
+   * A new job, `queued`, and the desired state that it is to bring about. The oldest that are over go where there are too many.
    * @param said what the station is told, JSON
    */
-  addJob(job: NewJob, said: string): void {
+  addJob(job: NewJob, rev: number, said: string): void {
     const nowMs = this.#nowMs();
     this.#inOne(() => {
       this.#db
@@ -159,6 +163,7 @@ export class FleetStore {
           ...[job.jobId, job.site, job.station, job.kind, job.version, job.target, job.isUrgent ? 1 : 0],
           ...[job.deadlineAtMs, job.by, job.createdAtMs, nowMs, said],
         );
+      this.desired.add({ ...job, rev, said });
       const tooMany = Number(this.#one('SELECT count(*) AS n FROM job')?.n) - MOST_JOBS;
       if (tooMany <= 0) return;
       const over = this.#all(
@@ -315,6 +320,7 @@ export class FleetStore {
         body: JSON.parse(String(one.body)),
         atMs: Number(one.at_ms),
       })),
+      desired: this.desired.of(site, station).map(({ kind, rev, target }) => ({ kind, rev, target })),
     };
   }
 

@@ -38,6 +38,7 @@ export function stationTables(
 ): string {
   const { station, jobs, audit } = found;
   const parts = [stationsTable([station], nowMs)];
+  for (const { rev, target } of station.desired) parts.push(`is to have ${target} (rev ${rev})`);
   if (station.reports.length > 0) {
     const reports = new Table({
       style: PLAIN,

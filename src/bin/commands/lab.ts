@@ -270,7 +270,8 @@ const UPDATE_KEYS = `
 Releases of this checkout, without Node-RED, signed by keys of the lab; by TLS over the broker that is named.
 good, bad and line each have
   state, reason  of the job, as the station told it; steps: how it came there
-  runs           which release the station runs afterwards
+  runs           which release the station runs afterwards; rev is of what it is to have
+                 then, which it reports to have: after bad that is good again
   bytes          moved over MQTT: metadata, manifest, chunks; size is the whole release,
                  as it is sent; deltaPct is bytes of size (at most 5 for line)
   serviceGapMs   from the end of the station's process until a press at the door rang
