@@ -13,7 +13,7 @@ import { newPrivateKey, signingKey } from '../adapters/tuf/signing-key.js';
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import { packageRoot } from '../core/package-root.js';
-import { distinctChunks, type Manifest } from '../fleet/manifest.js';
+import { distinctChunks, type Manifest, type ReleaseKind } from '../fleet/manifest.js';
 import { storedBytesOf } from '../fleet/release-diff.js';
 
 /** What the lab's stations are made to run: this very checkout, changed. */
@@ -52,14 +52,9 @@ export class LabReleases {
   ): Promise<{ releases: LabReleases } & Readonly<Record<'old' | 'good' | 'bad' | 'line', LabRelease>>> {
     mkdirSync(folder, { recursive: true });
     const releases = new LabReleases(folder);
-    const architecture = process.arch === 'arm64' ? 'arm64' : 'x64';
-    const treeOf = async (version: string) =>
-      withoutNodeRed(await applicationTree({ root: packageRoot, version, architecture }));
     const build = async (version: string, change: (tree: readonly TreeFile[]) => TreeFile[]) => {
       told(`building release ${version}`);
-      const description = { kind: 'firmware', version, architecture, requires: { boards: [] } } as const;
-      const { manifest } = await buildRelease(description, change(await treeOf(version)), releases.#repository);
-      return { manifest, storedBytes: storedBytesOf(distinctChunks(manifest)) };
+      return releases.#firmware(version, change);
     };
     const old = await build('9.0.0', (tree) => tree.filter(({ path }) => !HEARING.test(path)));
     const good = await build('9.1.0', (tree) => [...tree]);
@@ -67,6 +62,26 @@ export class LabReleases {
     const line = await build('9.3.0', (tree) => withALineMore(tree, 'dist/src/bin/station.js'));
     await releases.#sign([old, good, bad, line]);
     return { releases, old, good, bad, line };
+  }
+
+  /**
+   * A repository with a firmware and releases of the other kinds, of the files that are given.
+   * @throws AppError `not-set-up`, `lab-fault`
+   */
+  static async makeParts(
+    folder: string,
+    parts: readonly { readonly kind: ReleaseKind; readonly version: string; readonly files: readonly TreeFile[] }[],
+  ): Promise<{ releases: LabReleases; firmware: LabRelease }> {
+    mkdirSync(folder, { recursive: true });
+    const releases = new LabReleases(folder);
+    const firmware = await releases.#firmware('9.1.0', (tree) => [...tree]);
+    const all = [firmware];
+    for (const { files, kind, version } of parts) {
+      const description = { kind, version, architecture: 'any', requires: { boards: [], firmware: '9.0.0' } } as const;
+      all.push(described((await buildRelease(description, files, releases.#repository)).manifest));
+    }
+    await releases.#sign(all);
+    return { releases, firmware };
   }
 
   /** Lays a release into slot a of a new folder, as an installer does. */
@@ -84,6 +99,13 @@ export class LabReleases {
     return join(this.folder, 'metadata', '1.root.json');
   }
 
+  async #firmware(version: string, change: (tree: readonly TreeFile[]) => TreeFile[]): Promise<LabRelease> {
+    const architecture = process.arch === 'arm64' ? 'arm64' : 'x64';
+    const tree = withoutNodeRed(await applicationTree({ root: packageRoot, version, architecture }));
+    const description = { kind: 'firmware', version, architecture, requires: { boards: [] } } as const;
+    return described((await buildRelease(description, change(tree), this.#repository)).manifest);
+  }
+
   async #sign(all: readonly LabRelease[]): Promise<void> {
     const make = (count: number) => Array.from({ length: count }, () => signingKey(newPrivateKey()));
     const keys = { root: make(3), targets: make(1), flows: make(1), snapshot: make(1), timestamp: make(1) };
@@ -98,6 +120,10 @@ export class LabReleases {
     const { waiting } = await tuf.sign(Object.values(keys).flat());
     if (waiting.length > 0) throw new AppError('lab-fault', `${waiting[0]?.role} waits for signatures`);
   }
+}
+
+function described(manifest: Manifest): LabRelease {
+  return { manifest, storedBytes: storedBytesOf(distinctChunks(manifest)) };
 }
 
 /** Node-RED and what it brings are half of the files and a fifth of the bytes. */
