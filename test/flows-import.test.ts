@@ -4,7 +4,13 @@ import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { test } from 'tap';
 import type { FlowNodes } from '../src/adapters/node-red/admin-api.js';
-import { originals, readFlowFile, unknownTypes, withoutSecrets, withPlaceholders } from '../src/flows/flow-import.js';
+import {
+  originals,
+  readFlowFile,
+  unknownTypes,
+  withoutSecrets,
+  withPlaceholders,
+} from '../src/adapters/node-red/flow-import.js';
 import { FlowsPost } from './support/flows-post.js';
 import { until } from './support/site.js';
 

@@ -1,5 +1,6 @@
 import { randomBytes, type ScryptOptions, scrypt, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { createDurably } from '../core/durable-file.js';
@@ -57,6 +58,12 @@ export class EditorAccess {
 
   set stationToken(token: string) {
     this.#stationToken = Buffer.from(token);
+  }
+
+  /** Whether a request bears the station's own token. */
+  isOfStation({ headers }: IncomingMessage): boolean {
+    const [, token] = /^Bearer (\S{1,100})$/.exec(headers.authorization ?? '') ?? [];
+    return token !== undefined && this.#isStation(token);
   }
 
   /** Node-RED's `adminAuth`. */

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { setPriority } from 'node:os';
 import { join } from 'node:path';
+import { CREDENTIALS_PATH } from '../adapters/node-red/admin-api.js';
 import type { Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
@@ -10,6 +11,7 @@ import { makeFolder } from '../core/folder.js';
 import type { Logger } from '../core/logger.js';
 import { FLOWS_SOCKET, SAFE_MODE_FILE } from '../protocol/flows-api.js';
 import { EditorAccess } from './editor-access.js';
+import { credentialsPage } from './flow-credentials.js';
 import { readyFlowFile } from './flow-file.js';
 import { type DeployedFlows, serveFlowsMetrics } from './flows-metrics.js';
 import { nodeRedSettings } from './settings.js';
@@ -68,7 +70,11 @@ export async function startFlows(options: {
     const damage = await readyFlowFile(dir, config.flows.initial);
     if (damage !== null) logger.error({ dir }, `${damage}; it is set aside`);
     const { default: RED } = await import('node-red');
-    const server = createServer((request, response) => RED.httpAdmin(request, response));
+    const credentials = credentialsPage(dir, access, logger);
+    const server = createServer((request, response) => {
+      if (request.url === CREDENTIALS_PATH) credentials(request, response);
+      else RED.httpAdmin(request, response);
+    });
     RED.init(server, nodeRedSettings({ config, dir, access, isSafeMode, logger }));
     follow(RED.events, reporter, damage, logger);
     count(RED.events, deployed);

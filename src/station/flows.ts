@@ -61,7 +61,8 @@ export class Flows {
   /** What clients of the socket did wrong. */
   readonly refused = new Counters<string>();
   readonly #options: FlowsOptions;
-  readonly #keeper: FlowsKeeper;
+  /** Also what a release of flows is deployed with. */
+  readonly keeper: FlowsKeeper;
   readonly #watch: FlowsWatch;
   readonly #offers: PressOffers;
   readonly #gestures: PressGestures;
@@ -90,7 +91,7 @@ export class Flows {
     const { config, calls, engine, clock, fallback, note } = options;
     const logger = options.logger.child({ about: 'flows' });
     this.#options = { ...options, logger };
-    this.#keeper = new FlowsKeeper({ config, token: adminToken, logger });
+    this.keeper = new FlowsKeeper({ config, token: adminToken, logger });
     this.#sounds = new FlowSounds({ calls, engine, clock, logger });
     const restarts = { inference: () => options.hearing.restart() };
     this.#mending = new Mending({ calls, engine, restarts, note, clock, logger, fallBack: () => this.#fallBack() });
@@ -101,10 +102,10 @@ export class Flows {
       goodAfterMs: config.flows.goodAfterMs,
       care: {
         askRestart: (reason) => this.restart(reason),
-        startSafely: (isSafe) => this.#keeper.startSafely(isSafe),
-        keepGood: () => this.#keeper.keepGood(),
-        restoreGood: () => this.#keeper.restoreGood(),
-        expectsHeartbeat: () => this.#keeper.expectsHeartbeat(),
+        startSafely: (isSafe) => this.keeper.startSafely(isSafe),
+        keepGood: () => this.keeper.keepGood(),
+        restoreGood: () => this.keeper.restoreGood(),
+        expectsHeartbeat: () => this.keeper.expectsHeartbeat(),
         brokeDown: () => this.#offers.brokeDown(),
       },
       onChange: (status) => this.#tell(status, false),
@@ -126,7 +127,7 @@ export class Flows {
 
   /** Another run of the flows' process, by its supervisor. */
   restart(reason: string): void {
-    this.#keeper.noteRestart(reason);
+    this.keeper.noteRestart(reason);
     this.#options.notify.restart('flows', reason);
   }
 
@@ -177,7 +178,7 @@ export class Flows {
   }
 
   async #fallBack(): Promise<void> {
-    await this.#keeper.fallBack();
+    await this.keeper.fallBack();
     this.#watch.fellBack();
   }
 
@@ -194,7 +195,7 @@ export class Flows {
       refused: this.refused,
       listener: {
         reported: (report) => {
-          this.#keeper.found(report.url);
+          this.keeper.found(report.url);
           this.#watch.reported(report);
         },
         lost: () => this.#watch.lost(),

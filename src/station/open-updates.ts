@@ -7,17 +7,15 @@ import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { installedVersion } from '../core/package-root.js';
 import { type UpdateView, viewOfJob } from '../protocol/update.js';
-import type { Untaken } from '../update/step-context.js';
 import { configTarget } from './config-target.js';
 import type { EngineClient } from './engine-client.js';
 import { FleetUpdates } from './fleet-updates.js';
 import type { Flows } from './flows.js';
+import { flowsTarget } from './flows-target.js';
 import type { Hearing } from './hearing.js';
 import { modelsTarget } from './models-target.js';
 import type { SelfTest } from './self-test.js';
 import { StationUpdates } from './station-updates.js';
-
-const NOT_YET: Untaken = { untaken: 'they come with the firmware' };
 
 /** The station's own updates, and what the fleet manager says of them. */
 export interface OpenUpdates {
@@ -65,8 +63,8 @@ export async function openUpdates(parts: {
     selfTest: () => selfTest.run('update'),
     fleetSource: (origin) => fleet.fetcher(origin),
     repository: fleet.repository,
-    others: ({ station }) => ({
-      flows: NOT_YET,
+    others: ({ station, diskOf, logger: about }) => ({
+      flows: flowsTarget({ flows: flows(), disk: diskOf('flows'), config, clock, logger: about }),
       config: configTarget(station, { slots, file, defaults, clock }),
       models: modelsTarget({ slots, config, hearing, clock }),
     }),

@@ -34,8 +34,8 @@ export interface ReleaseTarget {
   prove(proof: Proof, signal: AbortSignal): Promise<string | null>;
   /** Whether something is kept for the way back, which `settle` removes. */
   hasKept(): Promise<boolean>;
-  /** The job comes to its end: nothing leads back any more, or the way back was gone. May be said again. */
-  settle(isConfirmed: boolean): Promise<void>;
+  /** No job leads away from `current` any more: it was confirmed, or gone back to. May be said again. */
+  settle(slots: SlotsOnDisk): Promise<void>;
 }
 
 /** A kind that this station takes no releases of, and why, in words. */

@@ -121,10 +121,8 @@ export const EXECUTE: Execute = {
     return 'done';
   },
   clean: async (_step, { options }) => {
-    const { chunks, target, slots, job } = options;
-    const { state, current } = await slots.read();
-    const here = state.slots[current];
-    await target.settle(here.is === 'whole' && here.isConfirmed && here.hash === job.manifest.hash);
+    const { chunks, target, slots } = options;
+    await target.settle(await slots.read());
     await chunks.clean();
     return 'done';
   },

@@ -25,6 +25,8 @@ export class UpdateRun implements StepContext {
   #step = new AbortController();
   #deadline: Timer | undefined;
   #isStopped = false;
+  /** Whether the release before is ready was waited for, as long as it may take: there is no more to be done. */
+  #hasAwaited = false;
   #toldAtMs = Number.NEGATIVE_INFINITY;
   #writing: Promise<unknown> = Promise.resolve();
 
@@ -73,7 +75,7 @@ export class UpdateRun implements StepContext {
     const { hasSwitched, ending } = this.#journal;
     const facts: UpdateFacts = {
       ...station.facts,
-      ...{ current, running: await target.running(onDisk), isReady: await target.isReady() },
+      ...{ current, running: await target.running(onDisk), isReady: this.#hasAwaited || (await target.isReady()) },
       lackingBytes: storedBytesOf(lacking),
       hasFetched: (await chunks.hasFetched()) || (await target.hasKept()),
       hasSwitched,
@@ -126,7 +128,9 @@ export class UpdateRun implements StepContext {
     const { jobId, ending } = this.#journal;
     logger.info({ job: jobId, step: step.do }, 'a step of an update');
     try {
-      return (await EXECUTE[step.do](step as never, this)) === 'done';
+      const isDone = (await EXECUTE[step.do](step as never, this)) === 'done';
+      this.#hasAwaited ||= step.do === 'await-ready';
+      return isDone;
     } catch (error) {
       // It was told to stop, by what has changed the job's end already.
       if (this.#isStopped || this.#journal.ending !== ending) return false;

@@ -83,6 +83,12 @@ export class Updater {
       if (back !== null) this.#options.logger.warn({ kind, ...back }, 'the launcher went back to the release before');
     }
     const kept = await this.#jobs.read();
+    const open = kept === null || isOver(kept.journal.state) ? null : kept.manifest.kind;
+    for (const kind of RELEASE_KINDS) {
+      const target = this.#options.targets[kind];
+      // A power cut may have brought back what was removed at the end of a job.
+      if (kind !== open && !('untaken' in target)) await target.settle(await this.#slots[kind].read());
+    }
     if (kept === null) return;
     this.#journal = kept.journal;
     // Told again: nobody knows whether the last word of it was heard.

@@ -5,10 +5,20 @@ import { AppError, errorText } from '../../core/errors.js';
 export type FlowNodes = readonly ({ readonly id: string; readonly type: string } & Readonly<Record<string, unknown>>)[];
 export const flowNodes: z.ZodType<FlowNodes> = z.array(z.looseObject({ id: z.string(), type: z.string() })).max(20_000);
 
+/** What nodes keep as secret, all of it, encrypted by Node-RED: nobody but the flows process can read it. */
+export const MOST_CREDENTIALS_BYTES = 1_000_000;
+export const encryptedCredentials = z.strictObject({ $: z.string().max(MOST_CREDENTIALS_BYTES) });
+export type EncryptedCredentials = z.infer<typeof encryptedCredentials>;
+
+/** Beside Node-RED's own paths, for the station: `EncryptedCredentials`, to be deployed with flows that come back, and to be kept then. */
+export const CREDENTIALS_PATH = '/entryphone/credentials';
+
 export interface FlowsAtRev {
   readonly flows: FlowNodes;
   /** Which edition of the flows this is; Node-RED's own hash. */
   readonly rev: string;
+  /** Deployed with them: all secrets that there are then. Without: nodes that stay keep theirs, those of others are gone. */
+  readonly credentials?: EncryptedCredentials | undefined;
 }
 
 const TIMEOUT_MS = 3_000;
@@ -16,6 +26,7 @@ const TIMEOUT_MS = 3_000;
 const DEPLOY_MS = 10_000;
 const MOST_BYTES = 5_242_880;
 const revOnly = z.object({ rev: z.string() });
+const credentialsOnly = z.object({ credentials: encryptedCredentials.nullable() });
 const flowsAtRev = z.object({ rev: z.string(), flows: flowNodes });
 const signedIn = z.object({ access_token: z.string().min(1) });
 const nodeSets = z.array(
@@ -65,6 +76,18 @@ export class AdminApi {
     return this.#ask('/flows', { method: 'GET' }, flowsAtRev);
   }
 
+  /** The flows with what their nodes keep as secret: with it they come back as they were. */
+  async getAll(): Promise<FlowsAtRev> {
+    const { credentials } = await this.#ask(CREDENTIALS_PATH, { method: 'GET' }, credentialsOnly);
+    return { ...(await this.getFlows()), ...(credentials === null ? {} : { credentials }) };
+  }
+
+  /** For the next start: what `deployFlows` was given is in Node-RED's memory alone. */
+  async keepCredentials(credentials: EncryptedCredentials): Promise<void> {
+    const body = JSON.stringify({ credentials });
+    await this.#ask(CREDENTIALS_PATH, { method: 'PUT', body }, z.object({}));
+  }
+
   /** The types that flows here may be made of; those whose program failed to load are not among them. */
   async knownTypes(): Promise<ReadonlySet<string>> {
     const sets = await this.#ask('/nodes', { method: 'GET' }, nodeSets);
@@ -77,8 +100,8 @@ export class AdminApi {
    * @returns the new revision
    * @throws AppError `flows-conflict` when somebody else has deployed since `rev`; nothing was changed then
    */
-  async deployFlows({ flows, rev }: FlowsAtRev): Promise<string> {
-    const body = JSON.stringify({ flows, rev });
+  async deployFlows({ flows, rev, credentials }: FlowsAtRev): Promise<string> {
+    const body = JSON.stringify({ flows, rev, credentials });
     return (await this.#ask('/flows', { method: 'POST', body }, revOnly)).rev;
   }
 

@@ -2,7 +2,6 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { AdminApi, isOnLoopback } from '../../adapters/node-red/admin-api.js';
-import { AppError } from '../../core/errors.js';
 import {
   originals,
   readFlowFile,
@@ -10,7 +9,8 @@ import {
   unknownTypes,
   withoutSecrets,
   withPlaceholders,
-} from '../../flows/flow-import.js';
+} from '../../adapters/node-red/flow-import.js';
+import { AppError } from '../../core/errors.js';
 import { sleep } from '../../lab/scenario.js';
 import { connectStation } from '../../lab/site.js';
 import { connectSiteControl } from '../../lab/site-control.js';

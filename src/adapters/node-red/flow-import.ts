@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import * as z from 'zod';
-import { type FlowNodes, flowNodes } from '../adapters/node-red/admin-api.js';
-import { AppError } from '../core/errors.js';
+import { AppError } from '../../core/errors.js';
+import { type FlowNodes, flowNodes } from './admin-api.js';
 
 type FlowNode = FlowNodes[number];
 
@@ -13,7 +13,7 @@ export interface UnknownType {
 }
 
 /** What Node-RED takes at once (`apiMaxLength` of its settings). */
-const MOST_BYTES = 5_000_000;
+export const MOST_FLOW_BYTES = 5_000_000;
 /** Heads the description of a placeholder; the node that it stands for follows as JSON. */
 const MARK = 'This node is off: its type was not here when the flows were imported. It stood so:';
 const placeholder = z.looseObject({
@@ -29,7 +29,11 @@ const original = z.looseObject({ id: z.string(), type: z.string() });
  * @throws AppError `usage` for what can't be read, `flow-file-invalid` for what is there
  */
 export function readFlowFile(file: string): FlowNodes {
-  const text = textOf(file);
+  return readFlows(textOf(file), file);
+}
+
+/** The same, of the text of a file. @throws AppError `flow-file-invalid` */
+export function readFlows(text: string, file: string): FlowNodes {
   let parsed: z.ZodSafeParseResult<FlowNodes>;
   try {
     parsed = flowNodes.safeParse(JSON.parse(text));
@@ -128,7 +132,7 @@ function textOf(file: string): string {
   try {
     const { size } = fstatSync(handle);
     if (!fstatSync(handle).isFile()) throw new AppError('usage', `${file} is no file`);
-    if (size > MOST_BYTES) throw invalid(`${file} has ${size} bytes, more than ${MOST_BYTES}`);
+    if (size > MOST_FLOW_BYTES) throw invalid(`${file} has ${size} bytes, more than ${MOST_FLOW_BYTES}`);
     return readFileSync(handle, 'utf8');
   } finally {
     closeSync(handle);
