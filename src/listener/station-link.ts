@@ -1,6 +1,6 @@
-import { connectRpc, type RpcClient } from '../adapters/sockets/rpc.js';
+import { LastingRpc } from '../adapters/sockets/lasting-rpc.js';
 import { Backoff } from '../core/backoff.js';
-import type { Clock, Timer } from '../core/clock.js';
+import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
@@ -15,19 +15,10 @@ const MOST_WAITING = 16;
 export class StationLink {
   /** Decisions that did not reach the station: `station-away`, `station-slow`, or its code of refusal. */
   readonly undelivered = new Counters<string>();
-  readonly #options: {
-    path: string;
-    clock: Clock;
-    logger: Logger;
-    onListen: (on: boolean) => void;
-    onRestart: () => void;
-  };
-  readonly #backoff = new Backoff({ firstMs: 100, mostMs: 2_000 });
+  readonly #logger: Logger;
+  readonly #link: LastingRpc<typeof inferenceRequests, typeof inferenceNotifications>;
   #report: InferenceReport;
-  #rpc: RpcClient<typeof inferenceRequests> | undefined;
-  #retry: Timer | undefined;
   #waiting = 0;
-  #isClosed = false;
 
   /** @param options.onListen whether somebody wants decisions; nobody does while the station is away */
   constructor(options: {
@@ -38,9 +29,23 @@ export class StationLink {
     onListen: (on: boolean) => void;
     onRestart: () => void;
   }) {
-    this.#options = options;
+    const { path, clock, logger, onListen, onRestart } = options;
+    this.#logger = logger;
     this.#report = options.first;
-    void this.#connect();
+    this.#link = new LastingRpc({
+      path,
+      requests: inferenceRequests,
+      notifications: inferenceNotifications,
+      timeoutMs: TIMEOUT_MS,
+      backoff: new Backoff({ firstMs: 100, mostMs: 2_000 }),
+      clock,
+      onNotification: (_name, params) => {
+        if ('on' in params) onListen(params.on);
+        else onRestart();
+      },
+      onConnected: () => void this.#send(),
+      onLost: () => onListen(false),
+    });
   }
 
   get report(): InferenceReport {
@@ -53,7 +58,7 @@ export class StationLink {
   }
 
   decided(decision: HeardDecision): void {
-    const rpc = this.#rpc;
+    const rpc = this.#link.current;
     if (rpc === undefined || this.#waiting >= MOST_WAITING) {
       this.undelivered.count(rpc === undefined ? 'station-away' : 'station-slow');
       return;
@@ -68,56 +73,20 @@ export class StationLink {
   }
 
   async figures(figures: HearingFigures): Promise<void> {
-    await this.#rpc
+    await this.#link.current
       ?.call('inference.figures', figures)
-      .catch((error: unknown) => this.#options.logger.debug({ error: errorText(error) }, 'figures were not taken'));
+      .catch((error: unknown) => this.#logger.debug({ error: errorText(error) }, 'figures were not taken'));
   }
 
   close(): void {
-    this.#isClosed = true;
-    this.#retry?.cancel();
-    this.#rpc?.close();
-  }
-
-  async #connect(): Promise<void> {
-    try {
-      const rpc = await connectRpc({
-        path: this.#options.path,
-        requests: inferenceRequests,
-        notifications: inferenceNotifications,
-        onNotification: (_name, params) => {
-          if ('on' in params) this.#options.onListen(params.on);
-          else this.#options.onRestart();
-        },
-        onClose: () => this.#lost(),
-        timeoutMs: TIMEOUT_MS,
-      });
-      if (this.#isClosed) return rpc.close();
-      this.#rpc = rpc;
-      this.#backoff.reset();
-    } catch {
-      this.#tryLater();
-      return;
-    }
-    await this.#send();
-  }
-
-  #lost(): void {
-    this.#rpc = undefined;
-    this.#options.onListen(false);
-    this.#tryLater();
-  }
-
-  #tryLater(): void {
-    if (this.#isClosed) return;
-    this.#retry = this.#options.clock.after(this.#backoff.nextDelayMs(), () => void this.#connect());
+    this.#link.close();
   }
 
   async #send(): Promise<void> {
     try {
-      await this.#rpc?.call('inference.report', this.#report);
+      await this.#link.current?.call('inference.report', this.#report);
     } catch (error) {
-      this.#options.logger.warn({ error: errorText(error) }, 'the station was not told what inference is');
+      this.#logger.warn({ error: errorText(error) }, 'the station was not told what inference is');
     }
   }
 }

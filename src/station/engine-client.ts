@@ -1,7 +1,8 @@
 import type { z } from 'zod';
-import { connectRpc, type RpcClient } from '../adapters/sockets/rpc.js';
+import { LastingRpc } from '../adapters/sockets/lasting-rpc.js';
+import type { RpcClient } from '../adapters/sockets/rpc.js';
 import { Backoff } from '../core/backoff.js';
-import type { Clock, Timer } from '../core/clock.js';
+import type { Clock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { ClipEnd, ClipPlace } from '../protocol/clip-api.js';
@@ -54,18 +55,14 @@ export class EngineClient {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #events: EngineEvents;
-  /** Each of these is silence in a call whose media process restarts, and a socket of this machine costs little to try. */
-  readonly #backoff = new Backoff({ firstMs: 50, mostMs: 100 });
+  readonly #link: LastingRpc<typeof engineRequests, typeof engineNotifications>;
   readonly #identity: MqttIdentity | null;
   readonly #waiting = new Set<() => void>();
   /** The most that sessions may send; a session that is opened anew within its call has it too. */
   readonly #limitsBps = new Map<string, number>();
-  #rpc: RpcClient<typeof engineRequests> | undefined;
-  #retry: Timer | undefined;
   readonly #taps = new Map<string, TapOrder>();
   #tone: Tone | null = null;
   #volumePct = 100;
-  #closed = false;
   #wantsG711 = false;
   #saidUnreachable = false;
 
@@ -82,7 +79,19 @@ export class EngineClient {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#events = options.events;
-    void this.#connect();
+    this.#link = new LastingRpc({
+      path: options.path,
+      requests: engineRequests,
+      notifications: engineNotifications,
+      timeoutMs: CALL_TIMEOUT_MS,
+      // Each of these is silence in a call whose media process restarts, and a socket of this machine costs little to try.
+      backoff: new Backoff({ firstMs: 50, mostMs: 100 }),
+      clock: options.clock,
+      onNotification: (name, params) => this.#take(name, params),
+      onConnected: () => this.#cameUp(),
+      onLost: () => this.#lost(),
+      onUnreachable: (error) => this.#notYet(error),
+    });
   }
 
   /** Whether the media process can go by MQTT. */
@@ -97,12 +106,12 @@ export class EngineClient {
 
   /** Resolves as soon as the media process is there. @throws AppError `engine-unreachable` after `timeoutMs` */
   reached(timeoutMs: number): Promise<void> {
-    if (this.#rpc !== undefined) return Promise.resolve();
+    if (this.#link.current !== undefined) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const done = () => {
         timer.cancel();
         this.#waiting.delete(done);
-        if (this.#rpc !== undefined) resolve();
+        if (this.#link.current !== undefined) resolve();
         else reject(this.#unreachable());
       };
       const timer = this.#clock.after(timeoutMs, done);
@@ -155,7 +164,7 @@ export class EngineClient {
 
   /** Of a media process that is gone the sounds are, too. */
   async stopClip(clipId: string): Promise<void> {
-    await this.#rpc?.call('clip.stop', { clipId }).catch(() => {});
+    await this.#link.current?.call('clip.stop', { clipId }).catch(() => {});
   }
 
   async sendDigits(sessionId: string, digits: string, durationMs: number): Promise<void> {
@@ -206,7 +215,7 @@ export class EngineClient {
 
   async closeTap(tapId: string): Promise<void> {
     this.#taps.delete(tapId);
-    await this.#rpc
+    await this.#link.current
       ?.call('tap.close', { tapId })
       .catch((error: unknown) => this.#logger.debug({ tapId, error: errorText(error) }, 'a tap was not closed'));
   }
@@ -221,33 +230,12 @@ export class EngineClient {
   }
 
   close(): void {
-    this.#closed = true;
-    this.#retry?.cancel();
-    this.#rpc?.close();
-    this.#rpc = undefined;
+    this.#link.close();
     for (const wake of [...this.#waiting]) wake();
   }
 
-  async #connect(): Promise<void> {
-    try {
-      const rpc = await connectRpc({
-        path: this.#path,
-        requests: engineRequests,
-        notifications: engineNotifications,
-        timeoutMs: CALL_TIMEOUT_MS,
-        onNotification: (name, params) => this.#take(name, params),
-        onClose: () => this.#lost(),
-      });
-      if (this.#closed) return rpc.close();
-      this.#rpc = rpc;
-    } catch (error) {
-      if (!this.#saidUnreachable) this.#logger.warn({}, `the media process is not there yet: ${errorText(error)}`);
-      this.#saidUnreachable = true;
-      this.#tryLater();
-      return;
-    }
+  #cameUp(): void {
     this.#saidUnreachable = false;
-    this.#backoff.reset();
     this.#logger.info({}, 'connected to the media process');
     // Before all else that is asked: it is done in this order.
     this.#sendIdentity();
@@ -258,16 +246,14 @@ export class EngineClient {
   }
 
   #lost(): void {
-    this.#rpc = undefined;
-    if (this.#closed) return;
     this.#logger.warn({}, 'the media process is gone; waiting for it');
     this.#events.onCapture(false);
     this.#events.onLost();
-    this.#tryLater();
   }
 
-  #tryLater(): void {
-    if (!this.#closed) this.#retry = this.#clock.after(this.#backoff.nextDelayMs(), () => void this.#connect());
+  #notYet(error: unknown): void {
+    if (!this.#saidUnreachable) this.#logger.warn({}, `the media process is not there yet: ${errorText(error)}`);
+    this.#saidUnreachable = true;
   }
 
   #take<K extends keyof typeof engineNotifications>(name: K, params: z.output<(typeof engineNotifications)[K]>): void {
@@ -292,26 +278,26 @@ export class EngineClient {
 
   #sendIdentity(): void {
     if (this.#identity === null) return;
-    this.#rpc
+    this.#link.current
       ?.call('mqtt.identity', this.#identity)
       .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'media has no identity for MQTT'));
   }
 
   #sendTone(): void {
-    const rpc = this.#rpc;
+    const rpc = this.#link.current;
     if (rpc === undefined) return;
     const sent = this.#tone === null ? rpc.call('tone.stop', {}) : rpc.call('tone.play', { tone: this.#tone });
     sent.catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'a tone was not played'));
   }
 
   #sendVolume(): void {
-    this.#rpc
+    this.#link.current
       ?.call('playback.volume', { percent: this.#volumePct })
       .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'the volume was not set'));
   }
 
   #sendTap(order: TapOrder): void {
-    this.#rpc
+    this.#link.current
       ?.call('tap.open', order)
       .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, 'a tap was not opened again'));
   }
@@ -324,7 +310,7 @@ export class EngineClient {
 
   /** @throws AppError `connection-closed`, as for what was asked just before it went away */
   #connected(): RpcClient<typeof engineRequests> {
-    if (this.#rpc === undefined) throw new AppError('connection-closed', 'the media process is not there');
-    return this.#rpc;
+    if (this.#link.current === undefined) throw new AppError('connection-closed', 'the media process is not there');
+    return this.#link.current;
   }
 }
