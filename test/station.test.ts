@@ -187,7 +187,8 @@ test('a press rings, is answered, opens the door, hangs up; hostile messages do 
   t.same(await panel.api.call('door.open', {}), { opened: true, reason: 'opened' }, 'without a call: its own door');
   t.equal(panel.board.pulses.length, 1);
   await until(() => heard.filter((one) => one.topic === topic('home', 'door', 'up', 'evt/door')).length === 4);
-  t.ok(heard.some((one) => one.topic === topic('home', 'door', 'up', 'reported/config')));
+  const reported = heard.find((one) => one.topic === topic('home', 'door', 'up', 'reported/config'));
+  t.match(JSON.parse(reported?.text ?? ''), { version: null, error: null, runs: { hash: /^sha256:/ } });
   t.equal(telemetry().length, 1, 'the broker is told of quality every ten seconds alone');
   t.ok(parseSdp(sdp).ok);
   await door.closeStation();

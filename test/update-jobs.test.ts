@@ -7,12 +7,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { RangeClient } from '../src/adapters/http/range-client.js';
+import type { LinkState } from '../src/adapters/mqtt/mqtt-link.js';
+import type { Config } from '../src/config/schema.js';
 import { ManualClock, systemClock } from '../src/core/clock.js';
 import { Counters } from '../src/core/counters.js';
 import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
 import { MOST_PIECE_BYTES } from '../src/protocol/artefact-piece.js';
-import type { JobReport, WantedUpdate } from '../src/protocol/update-job.js';
+import { type JobReport, reportedSchema, type WantedUpdate } from '../src/protocol/update-job.js';
+import { StationReports } from '../src/station/station-reports.js';
 import { Artefacts, type PieceTransport } from '../src/update/artefacts.js';
 import { JobIntake, type JobProgress } from '../src/update/job-intake.js';
 import { Pace } from '../src/update/pace.js';
@@ -399,4 +402,42 @@ test('a time limit of a month is waited for, though no timer of Node.js lasts so
   t.teardown(() => month.cancel());
   await new Promise<void>((resolve) => systemClock.after(20, resolve));
   t.notOk(isOver);
+});
+
+test('what a station says of each kind of release: one body, when it changes, and when the broker is there again', async (t) => {
+  const said: { topic: string; body: Record<string, unknown> }[] = [];
+  const heard: ((state: LinkState) => void)[] = [];
+  const state = { connected: false, protocol: null, fault: null };
+  const reports = new StationReports({
+    config: { station: { id: 'door', site: 'home' } } as Config,
+    link: {
+      state,
+      onState: (listener) => heard.push(listener),
+      publish: async ({ topic, body, retained }) => {
+        t.ok(retained);
+        said.push({ topic, body: JSON.parse(String(body)) });
+      },
+    },
+    ...{ clock: new ManualClock(), logger: silentLogger },
+  });
+  reports.runs('flows', { state: 'starting' });
+  t.same(said, [], 'not yet');
+  state.connected = true;
+  for (const listener of heard) listener(state);
+  const release = { rev: 3, knownRev: 3, version: '1.2.0', hash: 'f'.repeat(64), appliedAt: 5, error: null };
+  reports.release('flows', release);
+  reports.release('flows', release);
+  reports.runs('flows', { state: 'running' });
+  t.match(
+    said.map(({ topic }) => topic),
+    Array(3).fill('entryphone/v1/home/d/door/up/reported/flows'),
+  );
+  const bodies = said.map(({ body }) => reportedSchema.parse(body));
+  t.match(bodies, [
+    { version: null, knownRev: 0, runs: { state: 'starting' } },
+    { version: '1.2.0', rev: 3, runs: { state: 'starting' } },
+    { version: '1.2.0', runs: { state: 'running' } },
+  ]);
+  for (const listener of heard) listener(state);
+  t.match(said.at(-1)?.body, { version: '1.2.0', seq: 3 });
 });

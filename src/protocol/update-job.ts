@@ -110,6 +110,10 @@ export const reportedSchema = z.object({
   appliedAt: z.number().nullable(),
   /** Why it is not what is desired, in words. */
   error: z.string().max(200).nullable(),
+  /** By the station's clock, ms since 1970. */
+  at: z.number(),
+  /** Flows: `state`, `isSafeMode`, `rev` (Node-RED's), `fault`. Configuration: its `hash` (defaults and own file), `sinceMs`. */
+  runs: z.record(z.string(), z.unknown()).optional(),
 });
 export type Reported = z.infer<typeof reportedSchema>;
 

@@ -10,11 +10,11 @@ import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
-import { chunkFile } from '../fleet/manifest.js';
+import { chunkFile, RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
 import { isOver, type JobState, stepTold, type UpdateJournal } from '../fleet/update-journal.js';
 import { MOST_MANIFEST_BYTES } from '../protocol/release-manifest.js';
 import { topic } from '../protocol/topics.js';
-import { type JobReport, jobPath, type Reported, reportedPath, type WantedUpdate } from '../protocol/update-job.js';
+import { type JobReport, jobPath, type WantedUpdate } from '../protocol/update-job.js';
 import { Artefacts, type PieceTransport } from '../update/artefacts.js';
 import { JobIntake, type JobProgress } from '../update/job-intake.js';
 import { metadataByArtefacts } from '../update/metadata-by-artefacts.js';
@@ -22,11 +22,13 @@ import { MqttPieces } from '../update/mqtt-pieces.js';
 import { Pace } from '../update/pace.js';
 import { PartialFiles } from '../update/partial-files.js';
 import type { FetchChunk } from '../update/updater.js';
+import type { StationReports } from './station-reports.js';
 import type { StationUpdates } from './station-updates.js';
 
 export interface FleetUpdatesOptions {
   readonly config: Config;
   readonly link: MqttLink;
+  readonly reports: Pick<StationReports, 'release'>;
   /** Files wait while it is so. */
   readonly isInCall: () => boolean;
   readonly clock: Clock;
@@ -66,7 +68,6 @@ export class FleetUpdates {
   #intake: JobIntake | undefined;
   /** Where metadata come from: what the last order said. */
   #origin = ORIGIN;
-  #reports = 0;
   readonly #watching = new Set<(journal: UpdateJournal) => void>();
 
   /** @throws AppError `folder-unusable` */
@@ -114,9 +115,9 @@ export class FleetUpdates {
       quietHours: config.update.quietHours ?? null,
       run: (order, told, signal) => this.#run(order, told, signal),
       tell: (report) => this.#tell(report),
-      ended: (kind) => kind === 'firmware' && this.#report(),
+      ended: (kind) => this.#report(kind),
     });
-    this.#report();
+    for (const kind of RELEASE_KINDS) this.#report(kind);
   }
 
   /** What came at `path` of `down/` from the fleet manager. @returns whether it is for us */
@@ -132,6 +133,8 @@ export class FleetUpdates {
   /** A job of the updater has changed. */
   changed(journal: UpdateJournal): void {
     for (const watch of this.#watching) watch(journal);
+    // A stick's too, of which no intake knows.
+    if (isOver(journal.state)) this.#report(journal.kind);
   }
 
   close(): void {
@@ -210,30 +213,23 @@ export class FleetUpdates {
     return client;
   }
 
-  /** What runs, of which desired state it came, and why it is not what was asked for last; kept by the broker. */
-  #report(): void {
-    const { link, config, clock, logger } = this.#options;
-    const { id: station, site } = config.station;
-    const publish = async (): Promise<void> => {
-      const kind = 'firmware';
+  /** What runs of a kind, of which desired state it came, and why it is not what was asked for last. */
+  #report(kind: ReleaseKind): void {
+    const { reports, logger } = this.#options;
+    const report = async (): Promise<void> => {
       const { version, hash } = (await this.#updates?.running(kind)) ?? { version: null, hash: null };
       const { done, succeeded } = this.#intake?.lastOf(kind) ?? {};
       // By a stick, or by hand, another may have come since.
       const came = succeeded?.target.split('/')[1] === version ? succeeded : undefined;
       const isWanted = done === undefined || isAsWanted(done.report.state);
-      const reported = {
-        v: 1,
-        id: `${station}-${clock.wallMs()}`,
-        seq: this.#reports++,
+      reports.release(kind, {
         rev: came?.rev ?? null,
         knownRev: this.#intake?.knownRev(kind) ?? 0,
         ...{ version, hash, appliedAt: came?.report.at ?? null },
         error: isWanted ? null : (done.report.reason ?? done.report.state),
-      } satisfies Reported;
-      const to = topic(site, station, 'up', reportedPath('firmware'));
-      await link.publish({ topic: to, body: JSON.stringify(reported), retained: true, qos: 1, priority: 'state' });
+      });
     };
-    publish().catch((fault: unknown) => logger.warn({ error: errorText(fault) }, 'what runs was not reported'));
+    report().catch((fault: unknown) => logger.warn({ error: errorText(fault) }, 'what runs was not reported'));
   }
 
   #tell(report: JobReport): void {

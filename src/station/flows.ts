@@ -1,17 +1,14 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
 import type { Notifier } from '../adapters/supervisor/notify.js';
 import type { Board, Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
-import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { ClipEnd } from '../protocol/clip-api.js';
 import { FLOWS_SOCKET, type QualityReport, type StationHealth } from '../protocol/flows-api.js';
 import type { HeardDecision, HearingView } from '../protocol/hearing.js';
 import type { CallDtmf, CallView, StationStatus } from '../protocol/station-api.js';
-import { topic } from '../protocol/topics.js';
 import type { Alerts } from './alerts.js';
 import type { CallControl } from './call-control.js';
 import type { CallDigits } from './call-digits.js';
@@ -20,12 +17,13 @@ import type { EngineClient } from './engine-client.js';
 import { FlowSounds } from './flow-sounds.js';
 import { FlowsKeeper } from './flows-keeper.js';
 import { FlowsLink, type FlowsLinkOptions } from './flows-link.js';
-import { type FlowsStatus, FlowsWatch } from './flows-watch.js';
+import { FlowsWatch } from './flows-watch.js';
 import type { Hearing } from './hearing.js';
 import { Mending } from './mending.js';
 import type { Pins } from './pins.js';
 import { PressGestures } from './press-gestures.js';
 import { PressOffers } from './press-offers.js';
+import type { StationReports } from './station-reports.js';
 import type { StationTaps } from './station-taps.js';
 
 export interface FlowsOptions {
@@ -41,7 +39,7 @@ export interface FlowsOptions {
   readonly selfTest: FlowsLinkOptions['selfTest'];
   readonly hearing: Pick<Hearing, 'view' | 'want' | 'restart'>;
   readonly health: () => Promise<StationHealth>;
-  readonly link: MqttLink;
+  readonly reports: Pick<StationReports, 'runs'>;
   readonly notify: Pick<Notifier, 'restart'>;
   /** Does what is configured for a button. */
   readonly fallback: (button: string) => void;
@@ -69,8 +67,6 @@ export class Flows {
   readonly #mending: Mending;
   readonly #sounds: FlowSounds;
   #link: FlowsLink | undefined;
-  #seq = 0;
-  #told = '';
   #heartbeats = 0;
 
   /** @throws AppError `socket-taken`, `socket-failed` */
@@ -83,7 +79,6 @@ export class Flows {
       await flows.close();
       throw error;
     }
-    options.link.onState(({ connected }) => connected && flows.#tell(flows.#watch.status, true));
     return flows;
   }
 
@@ -108,7 +103,7 @@ export class Flows {
         expectsHeartbeat: () => this.keeper.expectsHeartbeat(),
         brokeDown: () => this.#offers.brokeDown(),
       },
-      onChange: (status) => this.#tell(status, false),
+      onChange: ({ rev, state, isSafeMode, fault }) => options.reports.runs('flows', { rev, state, isSafeMode, fault }),
     });
     this.#offers = new PressOffers({
       clock,
@@ -211,26 +206,5 @@ export class Flows {
         acted: () => this.#offers.acted(),
       },
     });
-  }
-
-  /** `up/reported/flows`, retained: on each change, and whenever the broker is there again. */
-  #tell(status: FlowsStatus, isAgain: boolean): void {
-    const { config, link, clock, logger } = this.#options;
-    const { state, isSafeMode, fault, rev } = status;
-    const body = { rev, state, isSafeMode, error: fault };
-    const text = JSON.stringify(body);
-    if ((!isAgain && text === this.#told) || !link.state.connected) return;
-    this.#told = text;
-    this.#seq += 1;
-    link
-      .publish({
-        topic: topic(config.station.site, config.station.id, 'up', 'reported/flows'),
-        body: JSON.stringify({ v: 1, id: randomUUID(), seq: this.#seq, at: clock.wallMs(), ...body }),
-        retained: true,
-        qos: 1,
-        priority: 'state',
-        expiryS: 30,
-      })
-      .catch((error: unknown) => logger.warn({ error: errorText(error) }, 'the broker was not told of the flows'));
   }
 }

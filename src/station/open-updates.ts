@@ -15,6 +15,7 @@ import { flowsTarget } from './flows-target.js';
 import type { Hearing } from './hearing.js';
 import { modelsTarget } from './models-target.js';
 import type { SelfTest } from './self-test.js';
+import type { StationReports } from './station-reports.js';
 import { StationUpdates } from './station-updates.js';
 
 /** The station's own updates, and what the fleet manager says of them. */
@@ -35,6 +36,7 @@ export async function openUpdates(parts: {
   readonly file: string;
   readonly defaults: DefaultsInUse | null;
   readonly link: MqttLink;
+  readonly reports: StationReports;
   readonly engine: EngineClient;
   readonly flows: () => Flows | undefined;
   readonly hearing: Hearing;
@@ -46,11 +48,11 @@ export async function openUpdates(parts: {
   readonly clock: Clock;
   readonly logger: Logger;
 }): Promise<OpenUpdates | undefined> {
-  const { config, board, file, defaults, link, engine, flows, hearing, isInCall, isDoorOpen } = parts;
+  const { config, board, file, defaults, link, engine, reports, flows, hearing, isInCall, isDoorOpen } = parts;
   const { selfTest, notify, told, clock, logger } = parts;
   const { slots } = config.update;
   if (slots === undefined) return undefined;
-  const fleet = await FleetUpdates.open({ config, link, isInCall, clock, logger });
+  const fleet = await FleetUpdates.open({ config, link, reports, isInCall, clock, logger });
   const own = await StationUpdates.open({
     ...{ config, board, notify, clock, logger },
     firmware: installedVersion(),

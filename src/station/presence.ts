@@ -6,6 +6,7 @@ import { errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { PRESENCE_PATH, type Presence } from '../protocol/presence.js';
 import { topic } from '../protocol/topics.js';
+import type { StationReports } from './station-reports.js';
 
 interface Identity {
   readonly site: string;
@@ -25,36 +26,31 @@ export function lastWill(identity: Identity, clock: Clock): { topic: string; bod
   return { topic: topic(site, station, 'up', PRESENCE_PATH), body: presence(identity, clock, false) };
 }
 
-/** Says, each time the link is up: that the station is there, and with which configuration (`up/reported/config`). */
+/** Says, each time the link is up, that the station is there; and with which configuration. */
 export function announce(options: {
   identity: Identity;
   config: Config;
   link: MqttLink;
+  reports: StationReports;
   clock: Clock;
   logger: Logger;
 }): void {
-  const { identity, config, link, clock, logger } = options;
+  const { identity, config, link, reports, clock, logger } = options;
   const { site, station } = identity;
   const hash = `sha256:${createHash('sha256').update(JSON.stringify(config)).digest('hex')}`;
-  const appliedAt = clock.wallMs();
-  let seq = 0;
-  const say = (path: string, body: string): void => {
+  reports.runs('config', { hash, sinceMs: clock.wallMs() });
+  link.onState(({ connected }) => {
+    if (!connected) return;
     link
       .publish({
-        topic: topic(site, station, 'up', path),
-        body,
+        topic: topic(site, station, 'up', PRESENCE_PATH),
+        body: presence(identity, clock, true),
         retained: true,
         qos: 1,
         priority: 'state',
         expiryS: 30,
       })
-      .catch((error: unknown) => logger.warn({ path, error: errorText(error) }, 'the broker was not told'));
-  };
-  link.onState(({ connected }) => {
-    if (!connected) return;
-    say(PRESENCE_PATH, presence(identity, clock, true));
-    say('reported/config', JSON.stringify({ v: 1, id: randomUUID(), seq, hash, appliedAt, error: null }));
-    seq += 1;
+      .catch((error: unknown) => logger.warn({ error: errorText(error) }, 'the broker was not told of us'));
   });
 }
 

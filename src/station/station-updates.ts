@@ -9,7 +9,7 @@ import { AppError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import { RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
-import type { SlotContent, SlotName } from '../fleet/slots.js';
+import { SEED_VERSION, type SlotContent, type SlotName } from '../fleet/slots.js';
 import { isOver, type UpdateJournal } from '../fleet/update-journal.js';
 import { MOST_MANIFEST_BYTES, readManifest } from '../protocol/release-manifest.js';
 import { type SlotsView, type UpdateStatus, type UpdateView, viewOfJob } from '../protocol/update.js';
@@ -117,7 +117,8 @@ export class StationUpdates {
   async running(kind: ReleaseKind): Promise<{ readonly version: string; readonly hash: string } | null> {
     const { current, manifests } = await this.#updater.slots(kind);
     const manifest = manifests[current];
-    return manifest === null ? null : { version: manifest.version, hash: manifest.hash };
+    if (manifest === null || manifest.version === SEED_VERSION) return null;
+    return { version: manifest.version, hash: manifest.hash };
   }
 
   async status(): Promise<UpdateStatus> {

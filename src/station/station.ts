@@ -37,6 +37,7 @@ import { SiteHost } from './site-host.js';
 import { stationHealth } from './station-health.js';
 import { serveStationMetrics } from './station-metrics.js';
 import type { StationOptions } from './station-options.js';
+import { StationReports } from './station-reports.js';
 import { stationStatus } from './station-status.js';
 import { StationTaps } from './station-taps.js';
 
@@ -54,6 +55,7 @@ export class Station {
   readonly #outbox: Outbox;
   readonly #link: MqttLink;
   readonly #events: OutboxSender;
+  readonly #reports: StationReports;
   readonly #engine: EngineClient;
   readonly #signalling: Signalling;
   readonly #quality: QualityReports;
@@ -215,7 +217,8 @@ export class Station {
       onCommand: (verb, message) => this.#commands.take(verb, message),
       onManaged: (path, message) => this.#updates?.fleet.take(path, message) ?? false,
     });
-    announce({ identity, config, link: this.#link, ...common });
+    this.#reports = new StationReports({ config, link: this.#link, ...common });
+    announce({ identity, config, link: this.#link, reports: this.#reports, ...common });
     this.#link.onState(({ connected }) => this.#watch.linkConnected(connected));
   }
 
@@ -254,7 +257,7 @@ export class Station {
         selfTest: this.#selfTest,
         hearing,
         health: () => stationHealth({ link: this.#link, engine: this.#engine, siteHost: this.#siteHost, hearing }),
-        link: this.#link,
+        reports: this.#reports,
         notify,
         fallback: (button) => this.#presses.pressed(button),
         note: (kind, body) => this.#note(kind, body),
@@ -287,6 +290,7 @@ export class Station {
       this.#updates = await openUpdates({
         ...{ config, board, file, defaults, hearing },
         link: this.#link,
+        reports: this.#reports,
         engine: this.#engine,
         flows: () => this.#flows,
         isInCall: () => this.#calls.current !== undefined,

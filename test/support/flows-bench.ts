@@ -77,7 +77,7 @@ run: run
       calls: { views: () => [], current: undefined },
       alerts: { counted: { all: () => ({}) } },
       hearing: { view: {}, want: () => {}, restart: () => {} },
-      link: { onState: () => {}, state: { connected: false } },
+      reports: { runs: () => {} },
       engine: {},
       taps: { release: () => {} },
       leds: {},
