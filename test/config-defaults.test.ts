@@ -107,6 +107,7 @@ const REFUSED: readonly [file: string, expected: RegExp][] = [
   ['prototype.yaml', /__proto__: may not stand/],
   ['not-yaml.yaml', /line \d/],
   ['alias.yaml', /[Aa]lias/],
+  ['binary.yaml', /must be a map of sections/],
   ['tag.yaml', /opus\.dtx: /],
 ];
 

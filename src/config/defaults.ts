@@ -55,15 +55,25 @@ export function findDefaults(slots: string): FoundDefaults | null {
  */
 export function readDefaults(folder: string, faults: ConfigFault[], sha256?: string): Values | undefined {
   const file = join(folder, DEFAULTS_FILE);
+  try {
+    const text = readWithin(file, MOST_BYTES);
+    if (sha256 === undefined || sha256Of(text) === sha256) return parseDefaults(text, file, faults);
+    faults.push({ file, path: '', text: 'is damaged: it is not what the manifest of its release says' });
+  } catch (error) {
+    faults.push({ file, path: '', text: (error as Error).message });
+  }
+  return undefined;
+}
+
+/** What a text says, whoever wrote it, as far as it may stand in a release. Faults are added to `faults`. Never throws. */
+export function parseDefaults(text: string, file: string, faults: ConfigFault[]): Values | undefined {
   const own: ConfigFault[] = [];
   let values: unknown;
   try {
-    const text = readWithin(file, MOST_BYTES);
-    if (sha256 === undefined || sha256Of(text) === sha256) values = parseYaml(text, file, own, 0);
-    else own.push({ file, path: '', text: 'is damaged: it is not what the manifest of its release says' });
+    values = parseYaml(text, file, own, 0);
   } catch (error) {
-    // A parser that gives up as well: nested without end, it has no more stack.
-    own.push({ file, path: '', text: (error as Error).message });
+    // Nested without end, the parser has no more stack.
+    own.push({ file, path: '', text: `is no YAML that can be read (${(error as Error).message})` });
   }
   if (own.length === 0) own.push(...forbidden(values, file));
   faults.push(...own);
@@ -108,6 +118,7 @@ function forbidden(values: unknown, file: string): ConfigFault[] {
   return faults;
 }
 
+/** Not what YAML has beside: lists, bytes, times, sets. */
 function isMap(value: unknown): value is Values {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
 }

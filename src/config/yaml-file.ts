@@ -50,7 +50,8 @@ export function readYaml(file: string, faults: ConfigFault[]): unknown {
 /** What a text in YAML says, an empty one `{}`. Faults are added to `faults`, with its name for the file. */
 export function parseYaml(text: string, file: string, faults: ConfigFault[], mostAliases: number): unknown {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  // Its warnings would go to stderr, between the lines of a log.
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: 'error' });
   if (document.errors.length > 0) {
     for (const error of document.errors) {
       faults.push({ file, path: '', text: `line ${lines.linePos(error.pos[0]).line}: ${error.message}` });

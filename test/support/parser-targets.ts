@@ -17,7 +17,7 @@ import { isStun, parseStunBinding, writeStunRequest, writeStunResponse } from '.
 import { writeTelephoneEvent } from '../../src/rtp/telephone-event.js';
 import { type FuzzTarget, promise } from './fuzz.js';
 import { keyOf } from './srtp-keys.js';
-import { callMessages, manifests, minisignSignatures, sdp } from './text-targets.js';
+import { callMessages, configDefaults, manifests, minisignSignatures, sdp } from './text-targets.js';
 
 const SSRC = 0x1234_5678;
 
@@ -307,6 +307,7 @@ export function parserTargets(): FuzzTarget[] {
       stun,
       callMessages,
       manifests,
+      configDefaults,
       minisignSignatures,
       opusPackets,
       telephoneEvents(),

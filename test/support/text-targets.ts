@@ -5,6 +5,8 @@ import { readMinisignKey, readMinisignSignature, verifyMinisign } from '../../sr
 import { negotiate } from '../../src/call/negotiate.js';
 import { offerSecurity } from '../../src/call/sdes.js';
 import { parseSdp, writeSdp } from '../../src/call/sdp.js';
+import { MAY_STAND, mergedOver, parseDefaults } from '../../src/config/defaults.js';
+import type { ConfigFault } from '../../src/config/yaml-file.js';
 import { AppError } from '../../src/core/errors.js';
 import { manifestFault } from '../../src/fleet/manifest.js';
 import { readCallMessage } from '../../src/protocol/call-message.js';
@@ -163,6 +165,52 @@ export const manifests: FuzzTarget = {
       'no file leads out of the release or has rights of its own',
     );
     promise(readManifest(writeManifest(value)).ok, 'what was read can be written');
+    return 'ok';
+  },
+};
+
+export const configDefaults: FuzzTarget = {
+  name: 'configuration defaults',
+  corpus: ['good', 'opens-the-door', 'alias', 'tag', 'prototype', 'out-of-range'].map((name) =>
+    readFileSync(resolve(import.meta.dirname, `../../../test/fixtures/config-defaults/${name}.yaml`)),
+  ),
+  words: [
+    ...[
+      'mqtt: { url: x }\n',
+      'door:\n',
+      '  pulseMs: 9\n',
+      '__proto__: ',
+      '<<: *a',
+      '&a ',
+      '*a',
+      '!!binary ',
+      '? ',
+      '- ',
+    ],
+    ...[
+      '[[[[[[[[',
+      '{{{{{{{{',
+      '\t',
+      '\u0000',
+      '---\n',
+      '%YAML 1.1\n',
+      "'",
+      '|\n',
+      'selftest: { echo: 1 }\n',
+      '!!merge <<: ',
+    ],
+  ],
+  leastClasses: 4,
+  take: (input) => {
+    const faults: ConfigFault[] = [];
+    const values = parseDefaults(input.toString('utf8'), 'defaults.yaml', faults);
+    promise((values === undefined) === faults.length > 0, 'either they may stand, or it is said why not');
+    if (values === undefined) return faults[0]?.text.replace(/^line \d+: /, '').slice(0, 24) ?? '';
+    const saidOnly = Object.entries(values).every(([section, of]) =>
+      MAY_STAND.some((path) => path === section || (path.startsWith(`${section}.`) && typeof of === 'object')),
+    );
+    promise(saidOnly && Object.getPrototypeOf(values) === Object.prototype, 'nothing but what may stand');
+    promise(Object.getPrototypeOf(mergedOver(values, { mqtt: {} })) === Object.prototype, 'merged as well');
     return 'ok';
   },
 };
