@@ -55,7 +55,7 @@ export async function measureInference({ dir }: { dir: string }): Promise<Infere
     edge: new EdgeCounters(systemClock),
     clock: systemClock,
     logger: silentLogger,
-    listener: { changed: () => {}, decided: () => {} },
+    listener: { changed: () => {}, decided: () => {}, logged: () => {} },
   });
   const [program = '', ...args] = [...nodeProgram(join(packageRoot, 'dist/src/bin/inference.js')), '--config', file];
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...args], { stdio: ['ignore', 'ignore', 'inherit'] });

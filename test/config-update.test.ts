@@ -268,7 +268,7 @@ test('models are taken up by the inference process alone; those that it refuses 
     taps: { open: async () => 1, release: () => {} },
     edge: new EdgeCounters(systemClock),
     ...{ clock: systemClock, logger: silentLogger },
-    listener: { changed: () => {}, decided: () => {} },
+    listener: { changed: () => {}, decided: () => {}, logged: () => {} },
   });
   t.teardown(() => hearing.close());
   let starts = 0;

@@ -151,6 +151,16 @@ test('two engines talk: sessions, cards, tones, and nobody talks on when the sta
   clock.advance(100);
   t.equal(indoor.ended.length, 2, 'by order');
 
+  const linesOf = ({ told }: typeof door) => told.filter((line) => line.startsWith('log.lines'));
+  door.logTap.tell('nobody follows');
+  const follower = await door.connect();
+  await follower.call('log.follow', { on: true });
+  door.logTap.tell('followed');
+  clock.advance(500);
+  await until('the line came', () => linesOf(door).length > 0);
+  t.same(linesOf(door), ['log.lines {"lines":["followed"]}'], 'to who follows it alone');
+  follower.close();
+
   await Promise.all([door.engine.close(), indoor.engine.close()]);
   t.same([door.speaker.listener, indoor.speaker.listener, indoor.microphone.listener], [null, null, null]);
   await until('the stations are cut off', () => door.told.includes('closed') && indoor.told.includes('closed'));

@@ -10,6 +10,7 @@ import { TapSender } from '../src/adapters/udp/tap-sender.js';
 import { ManualClock, systemClock } from '../src/core/clock.js';
 import { Counters } from '../src/core/counters.js';
 import { AppError } from '../src/core/errors.js';
+import { LogTap } from '../src/core/log-tap.js';
 import { silentLogger } from '../src/core/logger.js';
 import { seededRandom } from '../src/core/seeded-random.js';
 import { SoundGate } from '../src/inference/sound-gate.js';
@@ -69,7 +70,7 @@ test('inference is given sound while somebody wants decisions, and they are told
     edge,
     clock,
     logger: silentLogger,
-    listener: { changed: (view) => told.push(view), decided: (one) => decided.push(one) },
+    listener: { changed: (view) => told.push(view), decided: (one) => decided.push(one), logged: () => {} },
   });
   const process = async () => {
     const asked: boolean[] = [];
@@ -160,7 +161,7 @@ test('inference is given sound while somebody wants decisions, and they are told
     edge,
     clock,
     logger: silentLogger,
-    listener: { changed: () => {}, decided: () => {} },
+    listener: { changed: () => {}, decided: () => {}, logged: () => {} },
   });
   await t.rejects(process(), { code: 'socket-unreachable' });
   t.match(off.view, { state: 'absent', isEnabled: false });
@@ -319,6 +320,7 @@ test('the inference process: real sound by UDP, real models, wrong ones refused 
   put('other-shape', good, { frames: 10 });
   const decided: HeardDecision[] = [];
   const told: HearingView[] = [];
+  const logged: string[] = [];
   const taps: number[] = [];
   const ended: string[] = [];
   const options = {
@@ -331,13 +333,15 @@ test('the inference process: real sound by UDP, real models, wrong ones refused 
     listener: {
       changed: (view: HearingView) => told.push(view),
       decided: (one: HeardDecision) => decided.push(one),
+      logged: (lines: readonly string[]) => logged.push(...lines),
     },
   };
   const hearing = await Hearing.serve(options);
   hearing.want(true);
+  const logTap = new LogTap();
   const listener = await startListener({
     config: { run: dir, inference: { models }, update: {} },
-    clock: systemClock,
+    ...{ logTap, clock: systemClock },
     logger: silentLogger,
     endProcess: () => ended.push('ended'),
   });
@@ -374,6 +378,13 @@ test('the inference process: real sound by UDP, real models, wrong ones refused 
   const again = await Hearing.serve(options);
   await until(() => again.view.state === 'running');
   t.match(again.view.models, [{ name: 'two-tone' }]);
+  logTap.tell('{"level":30,"msg":"nobody follows"}\n');
+  again.followLog(true);
+  await until(() => {
+    if (logged.length === 0) logTap.tell('{"level":30,"msg":"followed"}\n');
+    return logged.length > 0;
+  });
+  t.equal(logged[0], '{"level":30,"msg":"followed"}');
   again.restart();
   await until(() => ended.length > 0);
   sender.close();

@@ -231,7 +231,7 @@ test('a test call goes inside MQTT where UDP is blocked, as any call; the host c
     const moves: string[] = [];
     const events: EngineEvents = {
       ...{ onCapture: () => {}, onHeard: () => {}, onSilent: () => {}, onSlow: () => {}, onQuality: () => {} },
-      ...{ onDigit: () => {}, onClipEnded: () => {}, onLost: () => {} },
+      ...{ onDigit: () => {}, onClipEnded: () => {}, onLog: () => {}, onLost: () => {} },
       onMoved: (sessionId, path, reason) => {
         moves.push(`${path} ${reason}`);
         for (const call of calls) call.moved(sessionId, path);

@@ -277,7 +277,7 @@ test('a tap that a media process opens and is too slow to tell of is closed agai
     logger: silentLogger,
     events: {
       ...{ onCapture: nothing, onHeard: nothing, onSilent: nothing, onSlow: nothing, onMoved: nothing },
-      ...{ onQuality: nothing, onDigit: nothing, onClipEnded: nothing, onLost: nothing },
+      ...{ onQuality: nothing, onDigit: nothing, onClipEnded: nothing, onLog: nothing, onLost: nothing },
     },
   });
   t.teardown(() => engine.close());

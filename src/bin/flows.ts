@@ -4,6 +4,7 @@ import { notifier } from '../adapters/supervisor/notify.js';
 import { loadConfig } from '../config/load.js';
 import { systemClock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
+import { LogTap } from '../core/log-tap.js';
 import { startFlows } from '../flows/flows-process.js';
 import { processLogger } from './process-logger.js';
 
@@ -13,7 +14,8 @@ import { processLogger } from './process-logger.js';
  * flow has thrown or rejected what nobody caught; its supervisor starts it again.
  */
 const WATCHDOG_MS = 1_000;
-const logger = processLogger('flows');
+const logTap = new LogTap();
+const logger = processLogger('flows', 'info', logTap);
 const notify = notifier(logger);
 const die = (code: number, message: string) => (error: unknown) => {
   logger.error({ error: errorText(error), stack: error instanceof Error ? error.stack : undefined }, message);
@@ -33,7 +35,7 @@ try {
     close().then(() => process.exit(0), die(1, 'the end failed'));
   };
   process.once('SIGTERM', stop).once('SIGINT', stop);
-  const flows = await startFlows({ config, dir, clock: systemClock, logger });
+  const flows = await startFlows({ config, dir, clock: systemClock, logger, logTap });
   const { url } = flows;
   close = () => flows.close();
   notify.ready();

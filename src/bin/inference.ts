@@ -3,6 +3,7 @@ import { notifier } from '../adapters/supervisor/notify.js';
 import { loadConfig } from '../config/load.js';
 import { systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
+import { LogTap } from '../core/log-tap.js';
 import { startListener } from '../listener/listener.js';
 import { processLogger } from './process-logger.js';
 
@@ -14,7 +15,8 @@ const WATCHDOG_MS = 1_000;
 /** Calls, door and flows come first. */
 const NICENESS = 10;
 const OFF = 3;
-const logger = processLogger('inference');
+const logTap = new LogTap();
+const logger = processLogger('inference', 'info', logTap);
 const notify = notifier(logger);
 
 try {
@@ -23,7 +25,7 @@ try {
   const { config } = loadConfig(file);
   setPriority(NICENESS);
   if (config.inference.enabled) {
-    const listener = await startListener({ config, clock: systemClock, logger });
+    const listener = await startListener({ config, clock: systemClock, logger, logTap });
     const stop = () => {
       notify.stopping();
       listener.close().then(

@@ -2,6 +2,7 @@ import { notifier } from '../adapters/supervisor/notify.js';
 import { loadConfig } from '../config/load.js';
 import { systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
+import { LogTap } from '../core/log-tap.js';
 import { startEngine } from '../engine/engine.js';
 import { processLogger } from './process-logger.js';
 
@@ -11,14 +12,15 @@ import { processLogger } from './process-logger.js';
  */
 const STOP_MS = 800;
 const WATCHDOG_MS = 500;
-const logger = processLogger('media');
+const logTap = new LogTap();
+const logger = processLogger('media', 'info', logTap);
 const notify = notifier(logger);
 
 try {
   const [flag, file] = process.argv.slice(2);
   if (flag !== '--config' || file === undefined) throw new AppError('usage', 'usage: media --config FILE');
   const { config } = loadConfig(file);
-  const engine = await startEngine({ config, clock: systemClock, logger });
+  const engine = await startEngine({ config, clock: systemClock, logger, logTap });
   const stop = () => {
     notify.stopping();
     process.removeAllListeners('SIGTERM').removeAllListeners('SIGINT');

@@ -5,6 +5,8 @@ import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { AppError } from '../core/errors.js';
+import { LogRelay } from '../core/log-relay.js';
+import { LogTap } from '../core/log-tap.js';
 import type { Logger } from '../core/logger.js';
 import { type EngineStatus, engineNotifications, engineRequests } from '../protocol/engine-api.js';
 import { Clips } from './clips.js';
@@ -25,6 +27,8 @@ export interface EngineOptions {
   readonly config: Config;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What this process logs, for the station while that asks for it. */
+  readonly logTap?: LogTap;
   /** The board's, unless others are given. */
   readonly parts?: EngineParts;
   /** Ends this process so that a hung card is freed; the supervisor starts another. */
@@ -168,6 +172,13 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     memoryRssBytes: process.memoryUsage.rss(),
   });
 
+  let follower: RpcPeer<typeof engineNotifications> | null = null;
+  const relay = new LogRelay({
+    tap: options.logTap ?? new LogTap(),
+    clock,
+    send: (lines) => follower?.notify('log.lines', { lines }),
+  });
+
   server = await serveRpc({
     path: join(config.run, 'media.sock'),
     requests: engineRequests,
@@ -257,10 +268,18 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         return {};
       },
       'engine.status': status,
+      'log.follow': ({ on }, peer) => {
+        follower = on ? peer : null;
+        relay.follow(on);
+        return {};
+      },
     },
     onConnect: (peer) => {
       peer.onClose(() => {
         if (peer === station) stationChanged(null);
+        if (peer !== follower) return;
+        follower = null;
+        relay.follow(false);
       });
       peer.notify('capture.changed', { open: sound.isCapturing });
       peer.notify('machine.slow', { wantsG711: machine.wantsG711 });
@@ -279,6 +298,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     close: async () => {
       isClosing = true;
       machine.close();
+      relay.follow(false);
       clips.stopAll();
       loop.interrupt();
       await Promise.all([sessions.end(), taps.end()]);

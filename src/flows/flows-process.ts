@@ -8,6 +8,7 @@ import type { Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import { makeFolder } from '../core/folder.js';
+import { LogTap } from '../core/log-tap.js';
 import type { Logger } from '../core/logger.js';
 import { FLOWS_SOCKET, SAFE_MODE_FILE } from '../protocol/flows-api.js';
 import { EditorAccess } from './editor-access.js';
@@ -44,6 +45,8 @@ export interface FlowsProcess {
 export async function startFlows(options: {
   config: Config;
   dir: string;
+  /** What this process logs, for the station while that asks for it. */
+  logTap?: LogTap;
   clock: Clock;
   logger: Logger;
 }): Promise<FlowsProcess> {
@@ -58,6 +61,7 @@ export async function startFlows(options: {
   const reporter = new StationReporter({
     path,
     first: { pid: process.pid, state: 'starting', isSafeMode, fault: null, rev: null, url },
+    logTap: options.logTap ?? new LogTap(),
     clock,
     logger,
     onToken: (token) => {

@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
+import { LogTap } from '../core/log-tap.js';
 import type { Logger } from '../core/logger.js';
 import type { HearingFigures } from '../protocol/hearing.js';
 import { INFERENCE_SOCKET, type InferenceReport } from '../protocol/inference-api.js';
@@ -38,6 +39,8 @@ export async function startListener(options: {
   config: Pick<Config, 'run'> & ModelsConfig;
   /** Ends this process, in order; its supervisor starts another. */
   endProcess?: () => void;
+  /** What this process logs, for the station while that asks for it. */
+  logTap?: LogTap;
   clock: Clock;
   logger: Logger;
 }): Promise<Listener> {
@@ -58,6 +61,7 @@ export async function startListener(options: {
   const station = new StationLink({
     path: join(config.run, INFERENCE_SOCKET),
     first: { pid: process.pid, port: receiver.port, isReady: false, isHearing: false, slot, models: [], refused: [] },
+    logTap: options.logTap ?? new LogTap(),
     clock,
     logger,
     onListen: (on) => {

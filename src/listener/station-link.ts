@@ -3,6 +3,8 @@ import { Backoff } from '../core/backoff.js';
 import type { Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import { errorText } from '../core/errors.js';
+import { LogRelay } from '../core/log-relay.js';
+import type { LogTap } from '../core/log-tap.js';
 import type { Logger } from '../core/logger.js';
 import type { HeardDecision, HearingFigures } from '../protocol/hearing.js';
 import { type InferenceReport, inferenceNotifications, inferenceRequests } from '../protocol/inference-api.js';
@@ -18,18 +20,20 @@ export class StationLink {
   readonly #logger: Logger;
   readonly #link: LastingRpc<typeof inferenceRequests, typeof inferenceNotifications>;
   #report: InferenceReport;
+  readonly #relay: LogRelay;
   #waiting = 0;
 
   /** @param options.onListen whether somebody wants decisions; nobody does while the station is away */
   constructor(options: {
     path: string;
     first: InferenceReport;
+    logTap: LogTap;
     clock: Clock;
     logger: Logger;
     onListen: (on: boolean) => void;
     onRestart: () => void;
   }) {
-    const { path, clock, logger, onListen, onRestart } = options;
+    const { path, logTap, clock, logger, onListen, onRestart } = options;
     this.#logger = logger;
     this.#report = options.first;
     this.#link = new LastingRpc({
@@ -39,13 +43,20 @@ export class StationLink {
       timeoutMs: TIMEOUT_MS,
       backoff: new Backoff({ firstMs: 100, mostMs: 2_000 }),
       clock,
-      onNotification: (_name, params) => {
-        if ('on' in params) onListen(params.on);
-        else onRestart();
+      onNotification: (name, params) => {
+        if (!('on' in params)) onRestart();
+        else if (name === 'log.follow') this.#relay.follow(params.on);
+        else onListen(params.on);
       },
       onConnected: () => void this.#send(),
-      onLost: () => onListen(false),
+      onLost: () => {
+        this.#relay.follow(false);
+        onListen(false);
+      },
     });
+    // That lines were not taken would be a line again.
+    const send = (lines: string[]) => void this.#link.current?.call('log.lines', { lines }).catch(() => {});
+    this.#relay = new LogRelay({ tap: logTap, clock, send });
   }
 
   get report(): InferenceReport {
@@ -80,6 +91,7 @@ export class StationLink {
 
   close(): void {
     this.#link.close();
+    this.#relay.follow(false);
   }
 
   async #send(): Promise<void> {

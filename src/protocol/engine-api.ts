@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { KEY_AND_SALT_BYTES, SDES_SUITES } from '../call/sdes.js';
 import { clipEnd, clipPiece, clipPlace } from './clip-api.js';
+import { logFollow, logLines } from './log-lines.js';
 import { qualityFigures } from './quality.js';
 import { loopMeasurement, probeResult } from './selftest.js';
 
@@ -260,6 +261,7 @@ export const engineRequests = {
   /** This process ends, for its supervisor to start another: the station opens its sessions anew, within the same call. */
   'engine.restart': { params: z.object({}), result: z.object({}) },
   'engine.status': engineStatus,
+  'log.follow': { params: logFollow, result: z.object({}) },
 } as const;
 
 /** Notifications, engine to station. */
@@ -291,4 +293,6 @@ export const engineNotifications = {
     path: mediaPath,
     reason: z.enum(['unproved', 'silent', 'unanswered', 'lossy', 'far-end', 'returned']),
   }),
+  /** To who follows the log. */
+  'log.lines': logLines,
 } as const;

@@ -3,6 +3,7 @@ import { alertBody } from './alert.js';
 import { clipEnd, clipPiece, clipPlace } from './clip-api.js';
 import { dtmfParams, mediaPath, mostBitrate, TAP_RATE_HZ, tapSource } from './engine-api.js';
 import { heardDecision, hearingView } from './hearing.js';
+import { logFollow, logLines } from './log-lines.js';
 import { qualityFigures } from './quality.js';
 import { selfTestResult } from './selftest.js';
 import { callDtmf, callView } from './station-api.js';
@@ -108,6 +109,8 @@ export type FlowsReport = z.infer<typeof flowsReport>;
 export const flowsRequests = {
   /** From the process as a whole. The token opens its Admin API to the station that gave it. */
   'flows.report': { params: flowsReport, result: z.object({ adminToken: z.string() }) },
+  /** From the process as a whole, while it is told to (`log.follow`). */
+  'log.lines': { params: logLines, result: z.object({}) },
   /** From a config node, each `HEARTBEAT_MS`: the flows' event loop turns. */
   'flows.heartbeat': { params: z.object({}), result: z.object({}) },
   /** The station, and its call as it is: from here on this client is told `call.changed`. */
@@ -198,6 +201,8 @@ export const flowsNotifications = {
   'hearing.decided': heardDecision,
   /** A sound that this client had played is over. */
   'sound.ended': z.object({ playId: z.uuid(), reason: clipEnd }),
+  /** To the process as a whole: its log is wanted, or no longer. */
+  'log.follow': logFollow,
 } as const;
 export type ButtonPressed = z.infer<(typeof flowsNotifications)['button.pressed']>;
 export type QualityReport = z.infer<(typeof flowsNotifications)['quality.report']>;

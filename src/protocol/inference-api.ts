@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { heardDecision, heardModel, hearingFigures, refusedModel } from './hearing.js';
+import { logFollow, logLines } from './log-lines.js';
 
 /**
  * In the `run` folder, in a folder of its own: on a board the user of the inference process may come to this socket and no other.
@@ -28,6 +29,8 @@ export const inferenceRequests = {
   'inference.decided': { params: heardDecision, result: z.object({}) },
   /** Each few seconds while it listens. */
   'inference.figures': { params: hearingFigures, result: z.object({}) },
+  /** While it is told to (`log.follow`). */
+  'log.lines': { params: logLines, result: z.object({}) },
 } as const;
 
 export const inferenceNotifications = {
@@ -35,4 +38,5 @@ export const inferenceNotifications = {
   'inference.listen': z.object({ on: z.boolean() }),
   /** This process ends, for its supervisor to start another. */
   'inference.restart': z.object({}),
+  'log.follow': logFollow,
 } as const;

@@ -41,6 +41,8 @@ export interface EngineEvents {
   onDigit(sessionId: string, digit: string, durationMs: number): void;
   /** A sound that was played is over. */
   onClipEnded(clipId: string, reason: ClipEnd): void;
+  /** Lines of its log, while that is followed. */
+  onLog(lines: readonly string[]): void;
   /** The media process is gone, and its sessions with it. */
   onLost(): void;
 }
@@ -64,6 +66,7 @@ export class EngineClient {
   #tone: Tone | null = null;
   #volumePct = 100;
   #wantsG711 = false;
+  #isLogFollowed = false;
   #saidUnreachable = false;
 
   constructor(options: {
@@ -242,6 +245,7 @@ export class EngineClient {
     if (this.#tone !== null) this.#sendTone();
     if (this.#volumePct !== 100) this.#sendVolume();
     for (const order of this.#taps.values()) this.#sendTap(order);
+    if (this.#isLogFollowed) this.#sendFollow();
     for (const wake of [...this.#waiting]) wake();
   }
 
@@ -256,12 +260,25 @@ export class EngineClient {
     this.#saidUnreachable = true;
   }
 
+  /** Whether the media process is to hand on what it logs. */
+  followLog(on: boolean): void {
+    this.#isLogFollowed = on;
+    this.#sendFollow();
+  }
+
+  #sendFollow(): void {
+    this.#link.current
+      ?.call('log.follow', { on: this.#isLogFollowed })
+      .catch((error: unknown) => this.#logger.warn({ error: errorText(error) }, "media's log is not followed"));
+  }
+
   #take<K extends keyof typeof engineNotifications>(name: K, params: z.output<(typeof engineNotifications)[K]>): void {
     if ('clipId' in params) this.#events.onClipEnded(params.clipId, params.reason);
     else if ('open' in params) this.#events.onCapture(params.open);
     else if ('afterMs' in params) this.#events.onHeard(params.sessionId, params.afterMs);
     else if ('silent' in params) this.#events.onSilent(params.sessionId, params.silent);
     else if ('digit' in params) this.#events.onDigit(params.sessionId, params.digit, params.durationMs);
+    else if ('lines' in params) this.#events.onLog(params.lines);
     else if ('wantsG711' in params) this.#slow(params.wantsG711);
     else if ('quality' in params) {
       const { sessionId: callId, path, quality } = params;

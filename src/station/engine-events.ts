@@ -3,6 +3,7 @@ import type { CallDigits } from './call-digits.js';
 import type { EngineEvents } from './engine-client.js';
 import type { Flows } from './flows.js';
 import type { LocalApi } from './local-api.js';
+import type { OtherLogs } from './other-logs.js';
 import type { PeerWatch } from './peer-watch.js';
 import type { Pins } from './pins.js';
 import type { QualityReports } from './quality-reports.js';
@@ -19,6 +20,7 @@ export interface EngineAudience {
   readonly flows: Flows | undefined;
   readonly api: LocalApi | undefined;
   readonly selfTest: SelfTest;
+  readonly logs: OtherLogs;
   readonly siteHost: SiteHost | undefined;
 }
 
@@ -55,6 +57,7 @@ export function engineEvents(audience: () => EngineAudience): EngineEvents {
       flows?.digit(told);
     },
     onClipEnded: (clipId, reason) => audience().flows?.soundEnded(clipId, reason),
+    onLog: (lines) => audience().logs.took('media', lines),
     onLost: () => {
       const { calls, flows, siteHost } = audience();
       flows?.mediaLost();

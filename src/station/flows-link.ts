@@ -54,6 +54,8 @@ export interface FlowsLinkListener {
   acknowledge(pressId: string): void;
   /** Flows asked the station to do something. */
   acted(): void;
+  /** Lines of the process's log, while that is followed. */
+  logged(lines: readonly string[]): void;
 }
 
 export interface FlowsLinkOptions {
@@ -92,6 +94,7 @@ export class FlowsLink {
   readonly #options: FlowsLinkOptions;
   readonly #clients = new Map<Peer, Client>();
   #process: Peer | undefined;
+  #isLogFollowed = false;
   #server: RpcServer<typeof flowsNotifications> | undefined;
   readonly #levels: RegularTelling;
   readonly #health: RegularTelling;
@@ -162,6 +165,12 @@ export class FlowsLink {
     for (const [peer, { wantsHearing }] of this.#clients) if (wantsHearing) peer.notify('hearing.decided', decision);
   }
 
+  /** Whether the flows process is to hand on what it logs. */
+  followLog(on: boolean): void {
+    this.#isLogFollowed = on;
+    this.#process?.notify('log.follow', { on });
+  }
+
   async close(): Promise<void> {
     this.#levels.close();
     this.#health.close();
@@ -182,9 +191,15 @@ export class FlowsLink {
       notifications: flowsNotifications,
       handlers: {
         'flows.report': (report, peer) => {
+          if (this.#process !== peer && this.#isLogFollowed) peer.notify('log.follow', { on: true });
           this.#process = peer;
           listener.reported(report);
           return { adminToken };
+        },
+        'log.lines': ({ lines }, peer) => {
+          if (peer !== this.#process) throw new AppError('not-reported', 'only the process as a whole has a log');
+          listener.logged(lines);
+          return {};
         },
         'flows.heartbeat': (_params, peer) => {
           this.#client(peer).isNode = true;

@@ -45,6 +45,8 @@ export interface FlowsOptions {
   readonly fallback: (button: string) => void;
   /** Keeps an event for the broker. */
   readonly note: (kind: string, body: object) => void;
+  /** Lines of the flows process's log, while that is followed. */
+  readonly logged: (lines: readonly string[]) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -165,6 +167,11 @@ export class Flows {
     this.#sounds.mediaLost();
   }
 
+  /** Whether the flows process is to hand on what it logs. */
+  followLog(on: boolean): void {
+    this.#link?.followLog(on);
+  }
+
   async close(): Promise<void> {
     this.#gestures.close();
     this.#offers.close();
@@ -204,6 +211,7 @@ export class Flows {
         },
         acknowledge: (pressId) => this.#offers.acknowledge(pressId),
         acted: () => this.#offers.acted(),
+        logged: (lines) => this.#options.logged(lines),
       },
     });
   }

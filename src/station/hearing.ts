@@ -30,6 +30,8 @@ export interface HearingOptions {
   readonly listener: {
     changed(view: HearingView): void;
     decided(decision: HeardDecision): void;
+    /** Lines of the inference process's log, while that is followed. */
+    logged(lines: readonly string[]): void;
   };
 }
 
@@ -60,6 +62,7 @@ export class Hearing {
   #process: InferenceProcess | undefined;
   #isWanted = false;
   #isTapped = false;
+  #isLogFollowed = false;
   #again: Timer | undefined;
 
   /** @throws AppError `socket-taken`, `socket-failed` */
@@ -109,6 +112,12 @@ export class Hearing {
     this.#process.peer.notify('inference.restart', {});
   }
 
+  /** Whether the inference process is to hand on what it logs. */
+  followLog(on: boolean): void {
+    this.#isLogFollowed = on;
+    this.#process?.peer.notify('log.follow', { on });
+  }
+
   /** Somebody wants decisions, or nobody any more. */
   want(isWanted: boolean): void {
     if (isWanted === this.#isWanted) return;
@@ -149,6 +158,11 @@ export class Hearing {
           this.#counted(this.#checkIsProcess(peer), figures);
           return {};
         },
+        'log.lines': ({ lines }, peer) => {
+          this.#checkIsProcess(peer);
+          listener.logged(lines);
+          return {};
+        },
       },
       logger,
       refused: this.refused,
@@ -165,6 +179,7 @@ export class Hearing {
       this.#process = { peer, report, figures: null };
       peer.onClose(() => this.#gone(peer));
       peer.notify('inference.listen', { on: this.#isWanted });
+      if (this.#isLogFollowed) peer.notify('log.follow', { on: true });
     } else {
       if (known.report.port !== report.port) {
         taps.release(peer);

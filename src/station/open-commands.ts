@@ -1,9 +1,9 @@
 import type { MqttLink } from '../adapters/mqtt/mqtt-link.js';
-import { LogTap } from '../core/log-tap.js';
 import type { CallControl } from './call-control.js';
 import type { EngineClient } from './engine-client.js';
 import type { Flows } from './flows.js';
 import type { OpenUpdates } from './open-updates.js';
+import type { OtherLogs } from './other-logs.js';
 import { RemoteCommands } from './remote-commands.js';
 import { remoteRestart } from './remote-restart.js';
 import type { SelfTest } from './self-test.js';
@@ -18,10 +18,11 @@ export function openCommands(parts: {
   readonly updates: () => OpenUpdates | undefined;
   readonly link: MqttLink;
   readonly selfTest: SelfTest;
+  readonly logs: OtherLogs;
   /** Keeps an event for the broker. */
   readonly note: (kind: string, body: object) => void;
 }): RemoteCommands {
-  const { options, engine, calls, flows, updates, link, selfTest, note } = parts;
+  const { options, engine, calls, flows, updates, link, selfTest, logs, note } = parts;
   const { config, clock, logger } = options;
   const onTrial = (): string | null => updates()?.own.onTrial ?? null;
   return new RemoteCommands({
@@ -31,7 +32,8 @@ export function openCommands(parts: {
     link,
     selfTest: (by) => selfTest.run(by),
     restart: remoteRestart({ engine, calls, flows, onTrial, endStation: options.end, clock }),
-    logTap: options.logTap ?? new LogTap(),
+    logTap: logs.tap,
+    others: logs,
     note,
     clock,
     logger,

@@ -74,6 +74,8 @@ export interface RemoteCommandsOptions {
   /** Of the station itself: in a moment, after the answer. @throws AppError where that process is not there, or must not end now */
   readonly restart: (service: Restarted, reason: string) => void | Promise<void>;
   readonly logTap: LogTap;
+  /** Has the station's other processes hand on what they log, too. */
+  readonly others: { follow(on: boolean): void };
   /** Keeps an event for the broker: what was ordered, by whom, what came of it. */
   readonly note: (kind: string, body: object) => void;
   readonly clock: Clock;
@@ -210,12 +212,15 @@ export class RemoteCommands {
   }
 
   #follow(order: Order, { minutes, level }: Extract<CommandOrder, { verb: 'logs' }>): { readonly text: string } {
-    const { logTap, clock } = this.#options;
+    const { logTap, others, clock } = this.#options;
     this.#logs?.end(minutes === 0 ? 'stopped' : 'replaced');
     this.#logs = null;
     if (minutes === 0) return { text: 'the log is not sent any more' };
-    const tell = (batch: { lines: string[]; dropped: number; ended: string | null }): void =>
+    const tell = (batch: { lines: string[]; dropped: number; ended: string | null }): void => {
+      if (batch.ended !== null) others.follow(false);
       this.#say(order.client, { to: order.id, type: 'log', ...batch });
+    };
+    others.follow(true);
     this.#logs = new LogStream({ tap: logTap, clock, forMs: minutes * 60_000, level, tell });
     return { text: `the log is sent for ${minutes} min` };
   }

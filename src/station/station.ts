@@ -24,6 +24,7 @@ import { Hearing } from './hearing.js';
 import { type LocalApi, serveLocalApi } from './local-api.js';
 import { openCommands } from './open-commands.js';
 import type { OpenUpdates } from './open-updates.js';
+import { OtherLogs } from './other-logs.js';
 import { OutboxSender } from './outbox-sender.js';
 import { PeerWatch } from './peer-watch.js';
 import { openBoardPins, type Pins } from './pins.js';
@@ -70,6 +71,7 @@ export class Station {
   readonly #alerts: Alerts;
   readonly #commands: RemoteCommands;
   readonly #edge: EdgeCounters;
+  readonly #logs: OtherLogs;
   #hearing: Hearing | undefined;
   #flows: Flows | undefined;
   #api: LocalApi | undefined;
@@ -118,6 +120,8 @@ export class Station {
       ...common,
     });
     this.#edge = new EdgeCounters(clock);
+    const processes = () => [this.#engine, this.#flows, this.#hearing];
+    this.#logs = new OtherLogs({ tap: options.logTap, clock, processes });
     this.#events = new OutboxSender({
       outbox: this.#outbox,
       link: this.#link,
@@ -143,6 +147,7 @@ export class Station {
         flows: this.#flows,
         api: this.#api,
         selfTest: this.#selfTest,
+        logs: this.#logs,
         siteHost,
       })),
     });
@@ -199,6 +204,7 @@ export class Station {
       updates: () => this.#updates,
       link: this.#link,
       selfTest: this.#selfTest,
+      logs: this.#logs,
       note: (kind, body) => this.#note(kind, body),
     });
     siteHost?.offerEcho({ config, engine: this.#engine, ...common });
@@ -238,6 +244,7 @@ export class Station {
       listener: {
         changed: (view) => this.#flows?.hearingChanged(view),
         decided: (decision) => this.#flows?.decided(decision),
+        logged: (lines) => this.#logs.took('inference', lines),
       },
       clock,
       logger,
@@ -261,6 +268,7 @@ export class Station {
         notify,
         fallback: (button) => this.#presses.pressed(button),
         note: (kind, body) => this.#note(kind, body),
+        logged: (lines) => this.#logs.took('flows', lines),
         clock,
         logger,
       });

@@ -6,6 +6,7 @@ import { connectRpc } from '../../src/adapters/sockets/rpc.js';
 import type { AudioSinkListener, AudioSourceListener, CardState } from '../../src/audio/ports.js';
 import { configSchema } from '../../src/config/schema.js';
 import type { Clock } from '../../src/core/clock.js';
+import { LogTap } from '../../src/core/log-tap.js';
 import { silentLogger } from '../../src/core/logger.js';
 import { startEngine } from '../../src/engine/engine.js';
 import type { EngineParts } from '../../src/engine/parts.js';
@@ -69,6 +70,7 @@ function handCards() {
  * @param more of its configuration
  */
 export async function started(dir: string, id: string, clock: Clock, firstPort: number, more: object = {}) {
+  const logTap = new LogTap();
   const cards = handCards();
   const run = join(dir, id);
   const ended: string[] = [];
@@ -83,7 +85,7 @@ export async function started(dir: string, id: string, clock: Clock, firstPort: 
       run,
       ...more,
     }),
-    clock,
+    ...{ clock, logTap },
     logger: silentLogger,
     parts: cards.parts,
     endProcess: () => ended.push('ended'),
@@ -98,7 +100,7 @@ export async function started(dir: string, id: string, clock: Clock, firstPort: 
       onClose: () => told.push('closed'),
       timeoutMs: 5_000,
     });
-  return { ...cards, engine, station: await connect(), connect, told, ended };
+  return { ...cards, engine, logTap, station: await connect(), connect, told, ended };
 }
 
 /** What two of them agree on. */

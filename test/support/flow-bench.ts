@@ -110,6 +110,7 @@ export class StationDouble {
       handlers: {
         'flows.report': () => ({ adminToken: '' }),
         'flows.heartbeat': () => ({}),
+        'log.lines': () => ({}),
         'station.describe': () => ({
           station: 'door',
           name: 'Front door',

@@ -71,6 +71,7 @@ export class StationDouble {
       ...{ site: 'home', station: id, keys, link, clock: systemClock, logger: silentLogger, logTap: this.tap },
       selfTest: async () => PASSED,
       restart: (service) => void this.restarted.push(service),
+      others: { follow: () => {} },
       note: () => {},
     });
     link.subscribe(topic('home', id, 'down', '#'), ({ topic: name, body, retained }) => {

@@ -43,6 +43,7 @@ export class EngineDouble {
   readonly stopped: string[] = [];
   readonly limitsBps: (number | null)[] = [];
   restarts = 0;
+  isLogFollowed = false;
   fails = false;
   /** Correlation of what a probing session hears. */
   probes = 0.9;
@@ -147,6 +148,10 @@ export class EngineDouble {
           engine.identities.push(identity);
           return {};
         },
+        'log.follow': ({ on }) => {
+          engine.isLogFollowed = on;
+          return {};
+        },
         'engine.status': (): EngineStatus => ({
           pid: process.pid,
           capture: {
@@ -181,6 +186,10 @@ export class EngineDouble {
 
   clipEnded(clipId: string, reason: ClipEnd): void {
     this.#server?.notify('clip.ended', { clipId, reason });
+  }
+
+  log(...lines: string[]): void {
+    this.#server?.notify('log.lines', { lines });
   }
 
   heard(sessionId: string, afterMs: number): void {
