@@ -12,6 +12,7 @@ import { nodeProgram } from '../src/adapters/supervisor/node-program.js';
 import { loadConfig } from '../src/config/load.js';
 import type { Config } from '../src/config/schema.js';
 import { type Clock, systemClock } from '../src/core/clock.js';
+import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
 import { isOver, type UpdateJournal } from '../src/fleet/update-journal.js';
 import { type Listener, startListener } from '../src/listener/listener.js';
@@ -332,4 +333,22 @@ test('where inference is off models are looked through and wait for it', async (
   await updater.order(await place.order('models', '1.0.0', filesOf(tinyModel())));
   t.match(await ended.promise, { state: 'succeeded' });
   t.equal(place.current('models'), 'b');
+});
+
+test('inference that is not there ends a job about its models, and keeps no other waiting', async (t) => {
+  const place = new Place(t, 'inference: { enabled: true }\n');
+  const { config } = loadConfig(place.file);
+  const absent = () => {
+    throw new AppError('service-absent', 'this station has no inference process');
+  };
+  const hearing = { view: { state: 'absent' }, modelsSlot: undefined, restart: absent };
+  const target = modelsTarget({ slots: place.slots, config, hearing: hearing as never, clock: hastyClock() });
+  const ended = Promise.withResolvers<UpdateJournal>();
+  const updater = place.updater({ models: target }, hastyClock(), (journal) => {
+    if (isOver(journal.state)) ended.resolve(journal);
+  });
+  t.teardown(() => updater.close());
+  await updater.order(await place.order('models', '1.0.0', filesOf(tinyModel())));
+  t.match(await ended.promise, { state: 'failed', reason: /^inference did not become ready \(it is absent\)$/ });
+  t.equal(place.current('models'), 'a', 'whoever starts next has those before');
 });

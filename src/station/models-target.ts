@@ -33,7 +33,9 @@ export function modelsTarget({ slots, config, hearing, clock }: ModelsTargetOpti
     check: (slot, signal) => modelsFault(join(slots, 'models', slot), signal),
     running: async (onDisk) => {
       const loaded = enabled ? hearing.modelsSlot : onDisk.current;
-      return loaded === null && hasSeedAlone(onDisk) ? onDisk.current : (loaded ?? null);
+      if (loaded === null) return hasSeedAlone(onDisk) ? onDisk.current : null;
+      // Nobody is there: whoever comes reads what is current. A way back that waited for it would keep every other job waiting.
+      return loaded ?? onDisk.current;
     },
     isReady: async () => isReady(),
     restart: async () => {
