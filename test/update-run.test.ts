@@ -19,6 +19,7 @@ import { silentLogger } from '../src/core/logger.js';
 import { type Chunk, chunkFile } from '../src/fleet/manifest.js';
 import type { UpdateJournal } from '../src/fleet/update-journal.js';
 import { diskBeforeParts, KindMachine, partRelease } from '../src/lab/kind-machine.js';
+import { LabLauncher } from '../src/lab/lab-launcher.js';
 import { PowerCutDisk } from '../src/lab/power-cut-disk.js';
 import { type Behaviour, diskWithOldRelease, labReleases, UpdateMachine } from '../src/lab/update-machine.js';
 import { UpdatedStation } from '../src/station/updated-station.js';
@@ -35,8 +36,9 @@ function folder(t: Test): string {
 async function machineOf(t: Test, behaviour: Behaviour) {
   const dir = folder(t);
   const releases = await labReleases(join(dir, 'repository'));
-  const machine = new UpdateMachine({ releases, behaviour, disk: await diskWithOldRelease(releases), dir });
-  return { dir, releases, machine };
+  const launcher = new LabLauncher(dir);
+  const machine = new UpdateMachine({ releases, behaviour, disk: await diskWithOldRelease(releases), launcher });
+  return { dir, releases, launcher, machine };
 }
 
 const STATION: UpdateStation = {
@@ -56,7 +58,7 @@ test('a good release is installed, started by the launcher, proves itself and st
   const { state, reason } = await machine.update();
   t.same({ state, reason }, { state: 'succeeded', reason: null });
   t.same(machine.steps, LONG_WAY);
-  t.same(await machine.runs(), { version: '1.1.0', floor: '1.1.0' });
+  t.same(await machine.runs(), { version: '1.1.0', floor: '1.1.0', failedThere: null });
   await machine.start();
   t.same(machine.starts.at(-1), { slot: 'b', isWhole: true }, 'and it is started the next time, too');
 });
@@ -65,7 +67,7 @@ test('a release that does not prove itself is left again, and is not tried again
   const { machine } = await machineOf(t, 'mute');
   const { state, reason } = await machine.update();
   t.same({ state, reason }, { state: 'failed', reason: 'the self-test heard nothing' });
-  t.same(await machine.runs(), { version: '1.0.0', floor: '1.0.0' });
+  t.same(await machine.runs(), { version: '1.0.0', floor: '1.0.0', failedThere: reason });
   await machine.disk.unlink('job.json');
   const again = await machine.update();
   t.same(again.state, 'rejected');
@@ -77,13 +79,13 @@ test('a release whose station ends is gone back from by the launcher, which says
   const { state, reason } = await machine.update();
   t.same({ state, reason }, { state: 'failed', reason: 'not confirmed after 3 starts' });
   t.same(machine.starts.map(({ slot }) => slot).slice(0, 4), ['b', 'b', 'b', 'a']);
-  t.same(await machine.runs(), { version: '1.0.0', floor: '1.0.0' });
+  t.same(await machine.runs(), { version: '1.0.0', floor: '1.0.0', failedThere: reason });
 });
 
 test('a job that is cancelled in a step leaves the old release running, until it is confirmed', async (t) => {
-  const { releases, dir } = await machineOf(t, 'good');
+  const { releases, launcher } = await machineOf(t, 'good');
   for (const cancelled of LONG_WAY) {
-    const machine = new UpdateMachine({ releases, behaviour: 'good', disk: await diskWithOldRelease(releases), dir });
+    const machine = new UpdateMachine({ releases, behaviour: 'good', disk: await diskWithOldRelease(releases), launcher });
     let isTaken: Promise<boolean> | undefined;
     const { state } = await machine.update((run, step) => {
       if (step === cancelled) isTaken ??= run.cancel('by the manager');
@@ -141,6 +143,7 @@ test('flows, configuration, models: what ran before is the first slot; the proce
 
 test('a full disk, a chunk that is damaged for good', async (t) => {
   const full = await machineOf(t, 'good');
+  await full.machine.disk.removeFolder('b');
   full.machine.disk.freeBytesLeft = 50_000;
   const failed = await full.machine.update();
   t.equal(failed.state, 'failed');

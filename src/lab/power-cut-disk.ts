@@ -22,6 +22,8 @@ export type DiskEntry =
 /** One change of names that no `syncFolder` has made lasting yet. */
 interface Change {
   readonly folders: readonly string[];
+  /** A name that is taken away with all that is in it. */
+  readonly gone?: string | undefined;
   apply(names: Map<string, Node>): void;
 }
 
@@ -29,6 +31,8 @@ interface Change {
 export interface Loss {
   /** How many of the changes of names that were not synced made it, in their order (a journalled file system commits them so). */
   readonly changes: number;
+  /** But for this one of them, counted from 0: a file system that keeps no order. */
+  readonly without?: number;
   /** Of content that was not synced: nothing of it, the first half, or all of it. */
   readonly content: 'lost' | 'torn' | 'kept';
 }
@@ -42,8 +46,9 @@ export class PowerCut extends AppError {
 
 /**
  * A disk in memory that knows what would be left of it if the power went now: names last once their folder was synced, content once
- * its file was. ext4 and its like commit names in their order, hence a loss is a prefix of them; content may be written at any time,
- * so that a name can last without its content (the file is empty then, as after a rename without fsync), and content without its name.
+ * its file was. It promises less than ext4, which commits names in their order: here a folder that is synced makes no other lasting.
+ * Of what is not synced a prefix may be left, or all but one; content may be written at any time, so that a name can last without its
+ * content (the file is empty then, as after a rename without fsync), and content without its name.
  *
  * `cutAt` cuts the power in the middle: the call of that number, counted from 1, is not carried out and throws `PowerCut`, as does
  * every one after it.
@@ -77,7 +82,9 @@ export class PowerCutDisk implements SlotDisk {
   /** The disk as it is found when the power comes back. */
   after(loss: Loss): PowerCutDisk {
     const names = new Map(this.#lasting);
-    for (const change of this.#changes.slice(0, loss.changes)) change.apply(names);
+    for (const [index, change] of this.#changes.slice(0, loss.changes).entries()) {
+      if (index !== loss.without) change.apply(names);
+    }
     const found: [string, DiskEntry][] = [];
     for (const [path, node] of names) {
       if (!hasItsFolders(names, path)) continue;
@@ -85,6 +92,11 @@ export class PowerCutDisk implements SlotDisk {
       found.push([path, is === 'file' ? { is, mode: node.mode, bytes: contentAfter(node.data, loss.content) } : node]);
     }
     return new PowerCutDisk(found);
+  }
+
+  /** The same again, with all of it lasting. */
+  twin(): PowerCutDisk {
+    return new PowerCutDisk(this.entries());
   }
 
   /** Everything that is there, by path, folders before what is in them. */
@@ -134,6 +146,7 @@ export class PowerCutDisk implements SlotDisk {
   async create(path: string, mode: number): Promise<DiskFile> {
     this.#call();
     this.#needFolder(path);
+    this.#givesBack(path);
     const data: FileData = freshData(Buffer.alloc(0));
     this.#change([path], (names) => names.set(path, { is: 'file', mode, data }));
     return {
@@ -154,6 +167,7 @@ export class PowerCutDisk implements SlotDisk {
   async unlink(path: string): Promise<void> {
     if (!this.#names.has(path)) return;
     this.#call();
+    this.#givesBack(path);
     this.#change([path], (names) => names.delete(path));
   }
 
@@ -162,7 +176,8 @@ export class PowerCutDisk implements SlotDisk {
     const below = [...this.#names.keys()].filter((one) => one === path || one.startsWith(`${path}/`));
     for (const one of below.sort().reverse()) {
       this.#call();
-      this.#change([one], (names) => names.delete(one));
+      this.#givesBack(one);
+      this.#change([one], (names) => names.delete(one), one);
     }
   }
 
@@ -170,6 +185,7 @@ export class PowerCutDisk implements SlotDisk {
     this.#call();
     if (!this.#names.has(from)) throw errorOf('ENOENT', 'no such file or directory', from);
     this.#needFolder(to);
+    this.#givesBack(to);
     this.#change([from, to], (names) => {
       const moved = [...names].filter(([path]) => path === from || path.startsWith(`${from}/`));
       for (const [path] of moved) names.delete(path);
@@ -190,15 +206,19 @@ export class PowerCutDisk implements SlotDisk {
     node.data.synced = node.data.written;
   }
 
-  /**
-   * What was done to names of this folder lasts from here on, and so does all that was done before the last of it: a journal is
-   * written in its order.
-   */
+  /** What was done to names of this folder lasts from here on; what was done before to those of others need not. */
   async syncFolder(path: string): Promise<void> {
     this.#call();
     const folder = path === '.' ? '' : this.#resolve(path);
-    const last = this.#changes.findLastIndex(({ folders }) => folders.includes(folder));
-    for (const change of this.#changes.splice(0, last + 1)) change.apply(this.#lasting);
+    const lasts = new Set(this.#changes.filter(({ folders }) => folders.includes(folder)));
+    // What is gone for good takes along what was done in it before.
+    for (const [index, { gone }] of this.#changes.entries()) {
+      if (gone === undefined || !lasts.has(this.#changes[index] as Change)) continue;
+      const isIn = (one: string): boolean => one === gone || one.startsWith(`${gone}/`);
+      for (const before of this.#changes.slice(0, index)) if (before.folders.every(isIn)) lasts.add(before);
+    }
+    for (const change of this.#changes) if (lasts.has(change)) change.apply(this.#lasting);
+    this.#changes = this.#changes.filter((change) => !lasts.has(change));
   }
 
   async freeBytes(): Promise<number> {
@@ -210,9 +230,15 @@ export class PowerCutDisk implements SlotDisk {
     if (this.calls >= this.cutAt) throw new PowerCut();
   }
 
-  #change(paths: readonly string[], apply: (names: Map<string, Node>) => void): void {
+  /** The room of a file that goes away. */
+  #givesBack(path: string): void {
+    const node = this.#names.get(path);
+    if (node?.is === 'file') this.freeBytesLeft += node.data.written.length;
+  }
+
+  #change(paths: readonly string[], apply: (names: Map<string, Node>) => void, gone?: string): void {
     apply(this.#names);
-    this.#changes.push({ folders: paths.map(folderOf), apply });
+    this.#changes.push({ folders: paths.map(folderOf), gone, apply });
   }
 
   #needFolder(path: string): void {

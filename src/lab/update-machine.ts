@@ -1,35 +1,24 @@
-import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  chmodSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { buildRelease } from '../adapters/releases/release-builder.js';
 import { ReleaseRepository } from '../adapters/releases/release-repository.js';
 import type { TreeFile } from '../adapters/releases/release-tree.js';
 import { ChunkStore } from '../adapters/slots/chunk-store.js';
+import type { SlotDisk } from '../adapters/slots/slot-disk.js';
 import { SlotStore } from '../adapters/slots/slot-store.js';
 import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import { silentLogger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
 import type { Chunk, Manifest } from '../fleet/manifest.js';
-import type { SlotName } from '../fleet/slots.js';
+import { otherSlot, type SlotName } from '../fleet/slots.js';
 import { newJob, type UpdateJournal } from '../fleet/update-journal.js';
 import { JobFile } from '../update/job-file.js';
 import type { ReleaseTarget, UpdateStation } from '../update/step-context.js';
 import { UpdateRun } from '../update/update-run.js';
-import { type DiskEntry, PowerCutDisk } from './power-cut-disk.js';
+import type { LabLauncher } from './lab-launcher.js';
+import { PowerCutDisk } from './power-cut-disk.js';
 
 /** How a release behaves: it proves itself; it comes up but is not heard; its station ends as soon as it has begun. */
 export type Behaviour = 'good' | 'mute' | 'crashing';
@@ -42,12 +31,12 @@ export interface LabRelease {
 
 export interface LabReleases {
   readonly repository: ReleaseRepository;
+  /** What ran before the old one. */
+  readonly oldest: LabRelease;
   readonly old: LabRelease;
   readonly next: LabRelease;
 }
 
-const run = promisify(execFile);
-const launcher = join(packageRoot, 'device/launcher.sh');
 const startFile = join(packageRoot, 'device/start.sh');
 const CHUNK_SIZES = { leastBytes: 2_048, normalBytes: 4_096, mostBytes: 16_384 };
 const PROGRAM_BYTES = 30_000;
@@ -57,7 +46,7 @@ const STATION: UpdateStation = {
   noise: () => null,
 };
 
-/** Two small releases of the layout of real ones; what stands for Node.js says whose it is. */
+/** Three small releases of the layout of real ones; what stands for Node.js says whose it is. */
 export async function labReleases(dir: string): Promise<LabReleases> {
   const repository = new ReleaseRepository(dir);
   const release = async (version: string): Promise<LabRelease> => {
@@ -78,7 +67,8 @@ export async function labReleases(dir: string): Promise<LabReleases> {
     const { manifest, file } = await buildRelease(description, files, repository, { sizes: CHUNK_SIZES });
     return { manifest, text: readFileSync(file) };
   };
-  return { repository, old: await release('1.0.0'), next: await release('1.1.0') };
+  const [oldest, old] = [await release('0.9.0'), await release('1.0.0')];
+  return { repository, oldest, old, next: await release('1.1.0') };
 }
 
 /** Text that does not repeat, the same for the same name. */
@@ -88,56 +78,62 @@ function madeText(name: string, sizeBytes: number): string {
   return text;
 }
 
-/** A disk on which the old release runs, confirmed. */
-export async function diskWithOldRelease({ repository, old }: LabReleases): Promise<PowerCutDisk> {
+/** A disk on which the old release runs, confirmed, and the one before it stands in the other slot. */
+export async function diskWithOldRelease({ repository, oldest, old }: LabReleases): Promise<PowerCutDisk> {
   const disk = new PowerCutDisk();
   const slots = new SlotStore(disk);
-  await slots.unpack('a', old.manifest, (chunk) => repository.readChunk(chunk));
-  await slots.seal('a', old.text);
+  for (const [slot, { manifest, text }] of [['b', oldest], ['a', old]] as const) {
+    await slots.unpack(slot, manifest, (chunk) => repository.readChunk(chunk));
+    await slots.seal(slot, text);
+  }
   await disk.link('a', 'current');
-  await disk.link('a', 'previous');
+  await disk.link('b', 'previous');
   await slots.raiseFloor(old.manifest.version);
   return disk.after({ changes: disk.unsyncedChanges, content: 'kept' });
 }
 
-/** A station that is updated on a disk in memory, started by the real launcher on a real one. */
+/** A fault that is put into what a machine is made of, to see whether it is noticed. */
+export interface MachineFault {
+  readonly disk?: (disk: SlotDisk) => SlotDisk;
+  readonly slots?: (disk: SlotDisk) => SlotStore;
+}
+
+/** A station that is updated on a disk in memory, started by the real launcher. */
 export class UpdateMachine {
-  disk: PowerCutDisk;
+  readonly disk: PowerCutDisk;
   readonly #releases: LabReleases;
   readonly #behaviour: Behaviour;
-  readonly #dir: string;
-  #callsBefore = 0;
-  #cutAt = Number.POSITIVE_INFINITY;
+  readonly #launcher: LabLauncher;
+  readonly #fault: MachineFault;
   running: SlotName | null = 'a';
   /** What the launcher said, at each start. */
   readonly starts: { readonly slot: SlotName | null; readonly isWhole: boolean }[] = [];
   /** Steps that were begun. */
   readonly steps: string[] = [];
 
-  /** @param dir real folder for the launcher's copies */
-  constructor(options: { releases: LabReleases; behaviour: Behaviour; disk: PowerCutDisk; dir: string }) {
+  /** The last of the job that was told with each step and state: by its `seq`, what is on the disk must be no older. */
+  told: UpdateJournal | null = null;
+
+  constructor(options: {
+    releases: LabReleases;
+    behaviour: Behaviour;
+    disk: PowerCutDisk;
+    launcher: LabLauncher;
+    fault?: MachineFault;
+  }) {
     this.#releases = options.releases;
     this.#behaviour = options.behaviour;
     this.disk = options.disk;
-    this.#dir = options.dir;
+    this.#launcher = options.launcher;
+    this.#fault = options.fault ?? {};
   }
 
-  /** The power goes at the call of the file system of this number, counted from now on, through every restart. */
-  cutAfterCalls(count: number): void {
-    this.#cutAt = count;
-    this.disk.cutAt = count;
-  }
-
-  /** Changing calls of the file system so far, through every restart. */
-  get calls(): number {
-    return this.#callsBefore + this.disk.calls;
-  }
-
-  /** What runs, and below what nothing is taken. */
-  async runs(): Promise<{ version: string | null; floor: string | null }> {
-    const { state, manifests } = await new SlotStore(this.disk).read();
+  /** What runs, below what nothing is taken, and why what stands in the other slot is not taken again. */
+  async runs(): Promise<{ version: string | null; floor: string | null; failedThere: string | null }> {
+    const { state, current, manifests } = await new SlotStore(this.disk).read();
     const version = this.running === null ? null : (manifests[this.running]?.version ?? null);
-    return { version, floor: state.floor };
+    const there = state.slots[otherSlot(current)];
+    return { version, floor: state.floor, failedThere: there.is === 'failed' ? there.reason : null };
   }
 
   /**
@@ -153,38 +149,29 @@ export class UpdateMachine {
     throw new AppError('update-stuck', 'the update comes to no end');
   }
 
-  /** The processes are started, as after power-on: by the real launcher, until they stay. */
+  /**
+   * The processes are started, as after power-on: by the real launcher, until they stay. What the disk has not synced stays unsynced.
+   * @throws PowerCut where the disk says so
+   */
   async start(): Promise<void> {
     for (let times = 0; times < 8; times++) {
-      const root = mkdtempSync(join(this.#dir, 'slots-'));
-      try {
-        toFolder(this.disk, root);
-        const stdout = await launched(root);
-        const { calls } = this.disk;
-        this.#callsBefore += calls;
-        this.disk = new PowerCutDisk(fromFolder(root));
-        this.#cutAt -= calls;
-        this.disk.cutAt = this.#cutAt;
-        const version = /^release (\S+)/.exec(stdout)?.[1];
-        const slot = version === undefined ? null : slotNamed(root);
-        const isWhole = slot !== null && this.#isWhole(root, slot, version);
-        this.starts.push({ slot, isWhole });
-        this.running = slot;
-        if (slot === null) return;
-        const isNext = version === this.#releases.next.manifest.version;
-        if (!(isNext && this.#behaviour === 'crashing')) return;
-      } finally {
-        rmSync(root, { recursive: true });
-      }
+      const { slot, version } = await this.#launcher.start(this.disk);
+      this.starts.push({ slot, isWhole: slot !== null && this.#isWhole(slot, version) });
+      this.running = slot;
+      if (slot === null) return;
+      const isNext = version === this.#releases.next.manifest.version;
+      if (!(isNext && this.#behaviour === 'crashing')) return;
     }
+    throw new AppError('update-stuck', 'a release that ends at once is started again and again');
   }
 
   /** @returns null where the process was restarted */
   async #live(onStep: (run: UpdateRun, step: string) => void): Promise<UpdateJournal | null> {
     const { repository, next } = this.#releases;
-    const { disk } = this;
+    const { disk: make = (one: SlotDisk) => one, slots: store = (one: SlotDisk) => new SlotStore(one) } = this.#fault;
+    const disk = make(this.disk);
     const jobs = new JobFile(disk);
-    const slots = new SlotStore(disk);
+    const slots = store(disk);
     let kept = await jobs.read();
     if (kept === null) {
       const { kind, version, hash } = next.manifest;
@@ -218,6 +205,7 @@ export class UpdateMachine {
       },
       fetch: async (chunk: Chunk) => readFileSync(join(repository.folder, chunkPath(chunk))),
       told: (journal) => {
+        if (isNews(this.told, journal)) this.told = journal;
         const step = journal.at === null || journal.at.isDone ? '' : journal.at.do;
         if (step === at || step === '') return;
         at = step;
@@ -251,29 +239,22 @@ export class UpdateMachine {
   }
 
   /** Whether every file of the slot that was started is the one of its release. */
-  #isWhole(root: string, slot: SlotName, version: string | undefined): boolean {
-    const { old, next } = this.#releases;
-    const release = [old, next].find(({ manifest }) => manifest.version === version);
+  #isWhole(slot: SlotName, version: string | null): boolean {
+    const { oldest, old, next } = this.#releases;
+    const release = [oldest, old, next].find(({ manifest }) => manifest.version === version);
     if (release === undefined) return false;
+    const there = new Map(this.disk.entries());
     return release.manifest.files.every(({ path, sha256, mode }) => {
-      try {
-        const file = join(root, slot, path);
-        return sha256Of(readFileSync(file)) === sha256 && (statSync(file).mode & 0o777) === mode;
-      } catch {
-        return false;
-      }
+      const entry = there.get(`${slot}/${path}`);
+      return entry?.is === 'file' && sha256Of(entry.bytes) === sha256 && entry.mode === mode;
     });
   }
 }
 
-/** What the program said that the launcher started; nothing where it found none to start. */
-async function launched(root: string): Promise<string> {
-  try {
-    return (await run('sh', [launcher, root, 'start', 'station'])).stdout;
-  } catch (error) {
-    if (typeof (error as { code?: unknown }).code === 'number') return '';
-    throw error;
-  }
+/** Another step or state: progress alone is told, but not written down. */
+function isNews(before: UpdateJournal | null, now: UpdateJournal): boolean {
+  const textOf = ({ state, at, ending }: UpdateJournal) => JSON.stringify([state, at, ending]);
+  return before === null || textOf(before) !== textOf(now);
 }
 
 function chunkPath({ id }: Chunk): string {
@@ -282,33 +263,4 @@ function chunkPath({ id }: Chunk): string {
 
 function sha256Of(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
-}
-
-/** Where current leads after a start. */
-function slotNamed(root: string): SlotName | null {
-  const name = readlinkSync(join(root, 'current'));
-  return name === 'a' || name === 'b' ? name : null;
-}
-
-function toFolder(disk: PowerCutDisk, root: string): void {
-  for (const [path, entry] of disk.entries()) {
-    const at = join(root, path);
-    if (entry.is === 'folder') mkdirSync(at, { recursive: true });
-    else if (entry.is === 'link') symlinkSync(entry.target, at);
-    else {
-      writeFileSync(at, entry.bytes);
-      chmodSync(at, entry.mode);
-    }
-  }
-}
-
-/** Links as they are: what is behind one stands there once. */
-function fromFolder(root: string, below = ''): [string, DiskEntry][] {
-  return readdirSync(join(root, below), { withFileTypes: true }).flatMap((found): [string, DiskEntry][] => {
-    const path = below === '' ? found.name : `${below}/${found.name}`;
-    const at = join(root, path);
-    if (found.isDirectory()) return [[path, { is: 'folder' }], ...fromFolder(root, path)];
-    if (found.isSymbolicLink()) return [[path, { is: 'link', target: readlinkSync(at) }]];
-    return [[path, { is: 'file', mode: statSync(at).mode & 0o777, bytes: readFileSync(at) }]];
-  });
 }
