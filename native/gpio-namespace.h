@@ -34,7 +34,8 @@ static inline void own_mounts(void) {
 		snprintf(ids, sizeof ids, "%u %u 1", group, group);
 		write_text("/proc/self/gid_map", ids);
 	}
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) err(1, "cannot keep mounts private");
+	/* What is mounted elsewhere meanwhile is seen here, and nothing of ours there. */
+	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) err(1, "cannot keep mounts private");
 }
 
 /* Where the kernel has no /sys/class/gpio, nobody can make it: a tmpfs over /sys/class has it, beside all that was there. */

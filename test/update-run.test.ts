@@ -85,7 +85,12 @@ test('a release whose station ends is gone back from by the launcher, which says
 test('a job that is cancelled in a step leaves the old release running, until it is confirmed', async (t) => {
   const { releases, launcher } = await machineOf(t, 'good');
   for (const cancelled of LONG_WAY) {
-    const machine = new UpdateMachine({ releases, behaviour: 'good', disk: await diskWithOldRelease(releases), launcher });
+    const machine = new UpdateMachine({
+      releases,
+      behaviour: 'good',
+      disk: await diskWithOldRelease(releases),
+      launcher,
+    });
     let isTaken: Promise<boolean> | undefined;
     const { state } = await machine.update((run, step) => {
       if (step === cancelled) isTaken ??= run.cancel('by the manager');

@@ -32,10 +32,40 @@ const HEARING = /^(?:models\/|node_modules\/onnxruntime-)/;
 /** Where the loudspeaker's next samples are taken from the mixer. */
 const PULL = /this\.#listener\?\.pull\(\)\s*\?\?\s*silence/;
 
-/**
- * A repository with releases of this checkout, signed by keys of its own: `old`, which is to be installed already; `good`, which brings
- * what it takes to hear; `bad`, whose loudspeaker is silent; `line`, which is `good` but for a line.
- */
+/** What is done to this checkout's files. */
+type Recipe = (tree: readonly TreeFile[]) => TreeFile[];
+
+const STATION = 'dist/src/bin/station.js';
+const without =
+  (pattern: RegExp): Recipe =>
+  (tree) =>
+    tree.filter(({ path }) => !pattern.test(path));
+const mute: Recipe = (tree) => changed(tree, PULL, '(this.#listener?.pull(),silence)');
+const line: Recipe = (tree) => withALineMore(tree, STATION);
+/** A sixth of the bytes: nothing to hear by itself with, and the Node.js of this checkout, which a script stands for. */
+const small: Recipe = (tree) => withNodeFrom(process.execPath, without(HEARING)(tree));
+
+const RECIPES = {
+  /** To be installed already: it can't hear by itself yet. */
+  old: { version: '9.0.0', made: without(HEARING) },
+  /** Brings what it takes to hear. */
+  good: { version: '9.1.0', made: (tree) => [...tree] },
+  /** Its loudspeaker is silent. */
+  bad: { version: '9.2.0', made: mute },
+  /** `good` but for a line. */
+  line: { version: '9.3.0', made: line },
+  smallOld: { version: '9.0.0', made: small },
+  smallLine: { version: '9.1.0', made: (tree) => line(small(tree)) },
+  smallMute: { version: '9.2.0', made: (tree) => mute(small(tree)) },
+  /** The station ends as soon as it has begun. */
+  smallCrashing: { version: '9.3.0', made: (tree) => ending(small(tree), STATION) },
+  smallWithoutMedia: { version: '9.4.0', made: (tree) => ending(small(tree), 'dist/src/bin/media.js') },
+  /** Half a release: its manifest knows nothing of the programs that are not there. */
+  smallHalf: { version: '9.5.0', made: (tree) => without(/^dist\/src\/bin\//)(small(tree)) },
+} as const satisfies Record<string, { version: string; made: Recipe }>;
+export type ReleaseName = keyof typeof RECIPES;
+
+/** A repository with releases of this checkout, signed by keys of its own. */
 export class LabReleases {
   readonly folder: string;
   readonly #repository: ReleaseRepository;
@@ -46,22 +76,21 @@ export class LabReleases {
   }
 
   /** @throws AppError `not-set-up`, `lab-fault` */
-  static async make(
+  static async make<N extends ReleaseName>(
     folder: string,
+    names: readonly N[],
     told: (text: string) => void,
-  ): Promise<{ releases: LabReleases } & Readonly<Record<'old' | 'good' | 'bad' | 'line', LabRelease>>> {
+  ): Promise<{ releases: LabReleases } & Readonly<Record<N, LabRelease>>> {
     mkdirSync(folder, { recursive: true });
     const releases = new LabReleases(folder);
-    const build = async (version: string, change: (tree: readonly TreeFile[]) => TreeFile[]) => {
+    const made = {} as Record<N, LabRelease>;
+    for (const name of names) {
+      const { version, made: recipe } = RECIPES[name];
       told(`building release ${version}`);
-      return releases.#firmware(version, change);
-    };
-    const old = await build('9.0.0', (tree) => tree.filter(({ path }) => !HEARING.test(path)));
-    const good = await build('9.1.0', (tree) => [...tree]);
-    const bad = await build('9.2.0', (tree) => changed(tree, PULL, '(this.#listener?.pull(),silence)'));
-    const line = await build('9.3.0', (tree) => withALineMore(tree, 'dist/src/bin/station.js'));
-    await releases.#sign([old, good, bad, line]);
-    return { releases, old, good, bad, line };
+      made[name] = await releases.#firmware(version, recipe);
+    }
+    await releases.#sign(Object.values<LabRelease>(made));
+    return { releases, ...made };
   }
 
   /**
@@ -90,6 +119,7 @@ export class LabReleases {
     const disk = machineDisk(slots);
     const store = new SlotStore(disk);
     await store.unpack('a', manifest, (chunk) => this.#repository.readChunk(chunk));
+    await store.sync('a', manifest);
     await store.seal('a', await readFile(join(this.folder, targetOf(manifest))));
     await pointDurably(disk, 'current', 'a');
   }
@@ -167,6 +197,20 @@ function withALineMore(tree: readonly TreeFile[], path: string): TreeFile[] {
     lines[at] += 'globalThis.isChanged=true;';
     return { ...file, content: { bytes: Buffer.from(lines.join('\n')) } };
   });
+}
+
+/** @param node absolute */
+function withNodeFrom(node: string, tree: readonly TreeFile[]): TreeFile[] {
+  return tree.map((file) => {
+    if (file.path !== '.toolchain/bin/node') return file;
+    return { ...file, content: { bytes: Buffer.from(`#!/bin/sh\nexec '${node}' "$@"\n`) } };
+  });
+}
+
+function ending(tree: readonly TreeFile[], path: string): TreeFile[] {
+  return tree.map((file) =>
+    file.path === path ? { ...file, content: { bytes: Buffer.from('process.exit(1);\n') } } : file,
+  );
 }
 
 function textOf(file: TreeFile): string {

@@ -1,15 +1,17 @@
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
 import { systemClock } from '../core/clock.js';
 import { errorText } from '../core/errors.js';
 import type { UpdateJournal } from '../fleet/update-journal.js';
 import type { UpdateStep } from '../fleet/update-plan.js';
 import { JobFile } from '../update/job-file.js';
-import type { LabLauncher } from './lab-launcher.js';
+import { LabLauncher } from './lab-launcher.js';
 import { type Loss, PowerCut, type PowerCutDisk } from './power-cut-disk.js';
 import {
   type Behaviour,
   diskWithOldRelease,
   type LabReleases,
+  labReleases,
   type MachineFault,
   UpdateMachine,
 } from './update-machine.js';
@@ -39,8 +41,31 @@ export interface CutResult {
   readonly faults: readonly string[];
 }
 
+export interface CutsOrder {
+  /** Real folder for releases and the launcher's copies. */
+  readonly dir: string;
+  /** No case is begun after so long. */
+  readonly withinMs: number;
+}
+
+export interface AllCuts {
+  readonly of: Readonly<Record<Behaviour, CutResult>>;
+  /** How often the real launcher ran: once for each disk that it can tell from others. */
+  readonly launches: number;
+}
+
 /** Of fewer changes than these each way to lose them is tried. */
 const FEW_CHANGES = 4;
+
+/** With releases of every behaviour. */
+export async function cutAll({ dir, withinMs }: CutsOrder): Promise<AllCuts> {
+  const untilMs = systemClock.nowMs() + withinMs;
+  const releases = await labReleases(join(dir, 'repository'));
+  const launcher = new LabLauncher(dir);
+  const cut = (behaviour: Behaviour) => cutEverywhere({ releases, behaviour, launcher, untilMs });
+  const of = { good: await cut('good'), mute: await cut('mute'), crashing: await cut('crashing') };
+  return { of, launches: launcher.runs };
+}
 
 /**
  * The power goes at every call of the file system that an update makes, the launcher's among them; whatever the disk may have made

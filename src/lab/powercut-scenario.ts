@@ -1,10 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { systemClock } from '../core/clock.js';
-import { LabLauncher } from './lab-launcher.js';
-import { type CutResult, cutEverywhere } from './power-cuts.js';
-import type { ScenarioContext } from './scenario.js';
-import { type Behaviour, labReleases } from './update-machine.js';
+import type { AllCuts, CutResult, CutsOrder } from './power-cuts.js';
+import { runPowercutSample, type SampleResult } from './powercut-sample.js';
+import { attempt, type ScenarioContext } from './scenario.js';
+import type { Behaviour } from './update-machine.js';
 
 export interface PowercutResult {
   readonly ok: boolean;
@@ -18,60 +20,71 @@ export interface PowercutResult {
   readonly releases: Readonly<Record<Behaviour, { readonly cases: number; readonly bricked: number }>>;
   /** Calls of the file system, each of which was the first that was not carried out. */
   readonly calls: number;
-  /** How often the real launcher ran: once for each disk that it can tell from others. */
   readonly launches: number;
   readonly mechanism: string;
+  /** With real processes. */
+  readonly sample: Omit<SampleResult, 'failed'> | null;
   readonly lastedMs: number;
 }
 
 const BEHAVIOURS: readonly Behaviour[] = ['good', 'mute', 'crashing'];
 const MECHANISM =
   'injected file system: names last once their folder was synced, content once its file was; of what was not, each prefix of ' +
-  'the names, with the content lost, torn or kept (all kept: SIGKILL). Started by the real launcher on a real disk';
+  'the names, and all but each one, with the content lost, torn or kept (all kept: SIGKILL). Started by the real launcher, in ' +
+  'which the power goes as well';
 /** The launcher's copies: a thousand times fsync on a card would take an hour. */
 const SHARED_MEMORY = '/dev/shm';
 const MOST_FAULTS_TOLD = 10;
 /** Before the machine's patience ends; what was not tried by then is told as a failure. */
-const LAST_START_MS = 165_000;
+const LAST_CASE_MS = 165_000;
+/** A job with two cuts lasts three quarters of a minute where other things go on. */
+const LAST_JOB_MS = 115_000;
 
 /**
  * The power goes at every call of the file system that an update makes, before, in and after each of its steps; whatever the disk
- * may have made of it is started by the real launcher, and the update goes on to its end.
+ * may have made of it is started by the real launcher, and the update goes on to its end. Beside it, in some of the steps, with a real
+ * station on a real file system.
+ * @param canMount the mounts are this process' own
  */
-export async function runPowercutScenario({ dir, log }: ScenarioContext): Promise<PowercutResult> {
+export async function runPowercutScenario(context: ScenarioContext, canMount: boolean): Promise<PowercutResult> {
   const startedMs = systemClock.nowMs();
-  const releases = await labReleases(join(dir, 'repository'));
-  const work = mkdtempSync(join(existsSync(SHARED_MEMORY) ? SHARED_MEMORY : dir, 'entryphone-powercut-'));
-  const launcher = new LabLauncher(work);
-  const counted = {} as Record<Behaviour, CutResult>;
-  for (const behaviour of BEHAVIOURS) {
-    log(`a release that is ${behaviour}`);
-    counted[behaviour] = await cutEverywhere({
-      ...{ releases, behaviour, launcher },
-      untilMs: startedMs + LAST_START_MS,
-    });
+  const failed: string[] = [];
+  const work = mkdtempSync(join(existsSync(SHARED_MEMORY) ? SHARED_MEMORY : context.dir, 'entryphone-powercut-'));
+  try {
+    const cutting = inThread({ dir: work, withinMs: LAST_CASE_MS });
+    const how = { canMount, untilMs: startedMs + LAST_JOB_MS };
+    const sampling = attempt(failed, 'sample', () => runPowercutSample(context, how));
+    const [{ of, launches }, sampled] = await Promise.all([cutting, sampling]);
+    const all = BEHAVIOURS.map((behaviour) => of[behaviour]);
+    const sum = (what: 'cases' | 'bricked' | 'calls') => all.reduce((total, one) => total + one[what], 0);
+    const [cases, bricked] = [sum('cases'), sum('bricked')];
+    failed.push(...all.flatMap(({ faults }) => faults).slice(0, MOST_FAULTS_TOLD));
+    if (cases <= 20) failed.push(`only ${cases} cases`);
+    const { failed: faults = [], ...sample } = sampled ?? {};
+    failed.push(...faults);
+    return {
+      ok: failed.length === 0 && bricked === 0,
+      failed,
+      ...{ cases, bricked, steps: stepsOf(all), releases: countsOf(of), calls: sum('calls'), launches },
+      mechanism: MECHANISM,
+      sample: sampled === undefined ? null : (sample as Omit<SampleResult, 'failed'>),
+      lastedMs: Math.round(systemClock.nowMs() - startedMs),
+    };
+  } finally {
+    rmSync(work, { recursive: true, force: true });
   }
-  rmSync(work, { recursive: true, force: true });
-  const all = BEHAVIOURS.map((behaviour) => counted[behaviour]);
-  const sum = (what: 'cases' | 'bricked' | 'calls') => all.reduce((total, one) => total + one[what], 0);
-  const [cases, bricked] = [sum('cases'), sum('bricked')];
-  const faults = all.flatMap((one) => one.faults);
-  const failed = faults.slice(0, MOST_FAULTS_TOLD);
-  if (cases <= 20) failed.push(`only ${cases} cases`);
-  return {
-    ok: failed.length === 0 && bricked === 0,
-    failed,
-    cases,
-    bricked,
-    steps: stepsOf(all),
-    releases: Object.fromEntries(
-      BEHAVIOURS.map((name) => [name, { cases: counted[name].cases, bricked: counted[name].bricked }]),
-    ) as PowercutResult['releases'],
-    calls: sum('calls'),
-    launches: launcher.runs,
-    mechanism: MECHANISM,
-    lastedMs: Math.round(systemClock.nowMs() - startedMs),
-  };
+}
+
+/** @throws what the thread ended with */
+async function inThread(order: CutsOrder): Promise<AllCuts> {
+  const worker = new Worker(new URL('./power-cuts-worker.js', import.meta.url), { workerData: order });
+  const [cuts] = (await once(worker, 'message')) as [AllCuts];
+  return cuts;
+}
+
+function countsOf(of: AllCuts['of']): PowercutResult['releases'] {
+  const countOf = ({ cases, bricked }: CutResult) => ({ cases, bricked });
+  return { good: countOf(of.good), mute: countOf(of.mute), crashing: countOf(of.crashing) };
 }
 
 function stepsOf(all: readonly CutResult[]): Record<string, number> {

@@ -82,7 +82,10 @@ function madeText(name: string, sizeBytes: number): string {
 export async function diskWithOldRelease({ repository, oldest, old }: LabReleases): Promise<PowerCutDisk> {
   const disk = new PowerCutDisk();
   const slots = new SlotStore(disk);
-  for (const [slot, { manifest, text }] of [['b', oldest], ['a', old]] as const) {
+  for (const [slot, { manifest, text }] of [
+    ['b', oldest],
+    ['a', old],
+  ] as const) {
     await slots.unpack(slot, manifest, (chunk) => repository.readChunk(chunk));
     await slots.seal(slot, text);
   }

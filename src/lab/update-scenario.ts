@@ -78,7 +78,8 @@ export async function runUpdateScenario(
 ): Promise<UpdateScenarioResult> {
   const { dir, log } = context;
   const failed: string[] = [];
-  const { releases, old, good, bad, line } = await LabReleases.make(join(dir, 'repository'), log);
+  const names = ['old', 'good', 'bad', 'line'] as const;
+  const { releases, old, good, bad, line } = await LabReleases.make(join(dir, 'repository'), names, log);
   const slots = join(dir, 'slots');
   log('installing the release that is there already');
   await releases.install(old, slots);

@@ -1,4 +1,3 @@
-import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,13 +15,15 @@ import { runHealScenario } from '../../lab/heal-scenario.js';
 import type { Line } from '../../lab/impaired-network.js';
 import { runKillScenario } from '../../lab/kill-scenario.js';
 import { BROKERS, type BrokerName } from '../../lab/lab-broker.js';
-import { inOwnNetwork, networkToolsEnv } from '../../lab/own-network.js';
+import { detachMounts, withOwnMounts } from '../../lab/own-mounts.js';
+import { inOwnNetwork } from '../../lab/own-network.js';
 import { runPathScenario } from '../../lab/path-scenario.js';
 import { runPowercutScenario } from '../../lab/powercut-scenario.js';
 import { type Via, WAYS } from '../../lab/scenario.js';
 import { runSelfTestScenario } from '../../lab/selftest-scenario.js';
 import { runUnplugScenario } from '../../lab/unplug-scenario.js';
 import { runUpdateScenario } from '../../lab/update-scenario.js';
+import { again, whyNotAgain } from './again.js';
 import { note, printJson } from './output.js';
 
 /** What every scenario of the lab says. */
@@ -167,7 +168,7 @@ export function addLabCommands(program: Command): void {
     )
     .option('--json', JSON_OPTION)
     .addHelpText('after', POWERCUT_KEYS)
-    .action((options: { json?: boolean }) => runScenario(options, runPowercutScenario));
+    .action(powercut);
 }
 
 interface CallOptions {
@@ -263,8 +264,15 @@ cases      disks that a cut left, each another one, started by the real launcher
 bricked    of them: no whole release was started, or floor, outcome or report were not the right ones: must be 0
 steps      how many of the cases were cut in each step
 releases   the same by how the new release behaves: good, mute (it proves nothing), crashing
-calls      of the file system, each of which was in its turn the first that was not carried out
-mechanism  what is lost by a cut, and how`;
+calls      of the file system, the launcher's among them, each of which was in its turn the
+           first that was not carried out
+launches   how often the real launcher ran: once for all disks that it can't tell apart
+mechanism  what is lost by a cut, and how
+sample     a real station that a fleet manager updates, whose power goes in seven of the steps:
+           cases, and how often somebody answered the bell afterwards (answered: each time);
+           each: the release, the step that was written down when the power went, the one
+           that the disk knew of when it came back, the answer, and the release that gave it;
+           reports: what the manager heard; mechanism: as root on an ext4 that is cut off`;
 
 const UPDATE_KEYS = `
 Releases of this checkout, without Node-RED, signed by keys of the lab; by TLS over the broker that is named.
@@ -351,23 +359,24 @@ whose delay changed more.
 
 /** Set in a process that has been started in a network namespace of its own. */
 const INSIDE = 'ENTRYPHONE_LAB_NO_OUTSIDE';
+const OWN_MOUNTS = 'ENTRYPHONE_LAB_OWN_MOUNTS';
 
 /** Runs this very command in a network namespace whose only interface is its own loopback. */
 async function againWithoutOutside(): Promise<void> {
-  const env = { ...networkToolsEnv(), [INSIDE]: '1' };
-  const can = spawnSync('unshare', inOwnNetwork(['true']), { env, encoding: 'utf8' });
-  if (can.status !== 0) {
-    throw new AppError('no-namespace', `no network of its own: ${can.error?.message ?? can.stderr.trim()}`, {
-      remedy: 'As another user than root it needs user namespaces; in a container, the right to make them',
-    });
-  }
-  const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
-  const child = spawn('unshare', inOwnNetwork(command), { env, stdio: 'inherit' });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
-  process.exitCode = await new Promise<number>((done) => {
-    child.once('error', () => done(1));
-    child.once('exit', (code) => done(code ?? 1));
+  const why = whyNotAgain(inOwnNetwork);
+  if (why === null) return again(inOwnNetwork, INSIDE);
+  throw new AppError('no-namespace', `no network of its own: ${why}`, {
+    remedy: 'As another user than root it needs user namespaces; in a container, the right to make them',
   });
+}
+
+/** Runs it where it can mount a disk whose power it can cut; where it may not, without that. */
+async function powercut(options: { json?: boolean }): Promise<void> {
+  const isAlone = process.env[OWN_MOUNTS] !== undefined;
+  if (!isAlone && process.getuid?.() === 0 && whyNotAgain(withOwnMounts) === null) {
+    return again(withOwnMounts, OWN_MOUNTS);
+  }
+  return runScenario(options, (context) => runPowercutScenario(context, isAlone));
 }
 
 async function runScenario(options: { json?: boolean }, scenario: Scenario): Promise<void> {
@@ -382,6 +391,7 @@ async function runScenario(options: { json?: boolean }, scenario: Scenario): Pro
     }),
   ]).catch((error: unknown): Outcome => ({ ok: false, failed: [errorText(error)] }));
   clearTimeout(limit);
+  detachMounts(dir);
   rmSync(dir, { recursive: true, force: true });
   if (options.json === true) printJson(outcome);
   else process.stdout.write(`${JSON.stringify(outcome, null, 2)}\n`);
