@@ -252,6 +252,28 @@ test('the station itself counts its starts while defaults are on trial, and come
   });
 });
 
+test('defaults that bring no station up are left also where those before are damaged: its own file brings it up', async (t) => {
+  for (const manifest of ['{ "torn', '']) {
+    const place = new Place(t);
+    await livesOf(
+      place,
+      await place.order('config', '1.0.0', { 'defaults.yaml': 'opus: { complexity: 5 }' }),
+      () => true,
+    );
+    const dead = await place.order('config', '1.1.0', { 'defaults.yaml': 'opus: { complexity: 1 }' });
+    const { journal, lives } = await livesOf(place, dead, ({ opus }) => {
+      if (opus.complexity === 1) writeFileSync(join(place.slots, 'config/b/manifest.json'), manifest);
+      return opus.complexity !== 1;
+    });
+    t.match(journal, { state: 'failed', reason: 'not confirmed after 3 starts' });
+    t.ok(lives <= 6, `it was not restarted again and again: ${lives} lives`);
+    t.equal(loadConfig(place.file).config.opus.complexity, 9);
+    const next = await place.order('config', '1.2.0', { 'defaults.yaml': 'opus: { complexity: 3 }' });
+    t.match(await livesOf(place, next, () => true), { journal: { state: 'succeeded' } }, 'and the next is taken');
+    t.match(loadConfig(place.file), { config: { opus: { complexity: 3 } }, defaults: { version: '1.2.0' } });
+  }
+});
+
 /** A model and its card, as files of a release. */
 function filesOf({ card, bytes }: CardedModel, changes: object = {}): Record<string, string | Uint8Array> {
   return { 'two-tone.onnx': bytes, 'two-tone.card.yaml': stringify({ ...card, ...changes }) };

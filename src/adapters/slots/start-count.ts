@@ -7,9 +7,9 @@ const MOST_STARTS = 3;
 
 /**
  * Counts a start of what the slots of a kind name, while that is on trial, and goes back where it was started three times without being
- * confirmed, can't be counted, or the record of its trial is damaged: to `previous`, and where that is not whole to nothing at all, by
- * taking `current` away. Durable, and in the order of the launcher: the reason, the link, the end of the trial. Call it before the
- * release is read.
+ * confirmed, can't be counted, or the record of its trial is damaged: to `previous`, or the other slot, also where that is not whole, which
+ * its readers leave out. Durable, and in the order of the launcher: the reason, the link, the end of the trial. Call it before the release
+ * is read.
  * @returns what was gone back from; null where nothing was
  * @throws the disk's errors, where not even the way back can be written
  */
@@ -32,11 +32,13 @@ export async function countStart(disk: SlotDisk): Promise<WentBack | null> {
 
 async function goBack(disk: SlotDisk, from: SlotName, reason: string): Promise<WentBack> {
   const previous = slotOf(await disk.readLink('previous'));
-  const to = previous ?? otherSlot(from);
-  const isWhole = to !== from && ((await disk.read(`${to}/manifest.json`))?.length ?? 0) > 0;
-  await putDurably(disk, 'back', `from=${from} to=${to} reason=${reason}\n`);
-  if (isWhole) await pointDurably(disk, 'current', to);
-  else await dropDurably(disk, 'current');
+  const to = previous === null || previous === from ? otherSlot(from) : previous;
+  try {
+    await putDurably(disk, 'back', `from=${from} to=${to} reason=${reason}\n`);
+  } catch {
+    // On a full disk a link may still be replaced; why is in the log alone.
+  }
+  await pointDurably(disk, 'current', to);
   await dropDurably(disk, 'trying');
   return { from, to, reason };
 }
