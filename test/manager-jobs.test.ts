@@ -33,7 +33,7 @@ test('an update is kept for a station until it is over, told as it goes, called 
   t.same(door.jobs, [], 'nothing was ordered');
 
   door.onJob = async (told) => {
-    if (told.do !== 'desired') return;
+    if (told.do !== 'desired' || told.deadlineAt === undefined) return;
     await door.tell(told, 1, 'in_progress', { step: 'download', progress: 10 });
     await attic.tell(told, 99, 'succeeded');
     await door.tell(told, 2, 'in_progress', { step: 'download', progress: 90 });
@@ -55,6 +55,8 @@ test('an update is kept for a station until it is over, told as it goes, called 
   t.match(door.jobs[0], { do: 'desired', rev: 1, isUrgent: true, station: 'door', target: first?.target });
   const desired = () => view('door')?.desired;
   t.same(desired(), [{ kind: 'firmware', rev: 1, target: first?.target }]);
+  await until(() => door.jobs.length > 1);
+  t.match(door.jobs[1], { id: first?.jobId, rev: 1, deadlineAt: undefined }, 'it has no end now');
   const { length: told } = door.jobs;
   await door.online(true);
   await until(() => door.jobs.length > told);

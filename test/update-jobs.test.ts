@@ -191,6 +191,9 @@ test('what is not for this station, not whole or not new is refused, each by its
   await runs[0]?.end();
   await until(() => runs.length === 2);
   await runs[1]?.end();
+  const told = reports.length;
+  await say('desired/firmware', desired(7));
+  t.match(reports.slice(told), [{ id: 'rev-7', state: 'succeeded' }], 'what is desired still is told of, and no fault');
   await say('desired/firmware', desired(5));
   await say('desired/firmware', desired(3));
   t.match(open.refused.all(), { stale: 3, 'already-done': 1 });

@@ -118,7 +118,7 @@ export class Jobs {
     const issuedAt = Math.round(clock.wallMs());
     const said: UpdateJob = { v: 1, id: jobId, seq: 1, do: 'cancel', site, station, issuedAt, reason };
     store.sayOfJob(jobId, JSON.stringify(said));
-    store.desired.withdraw(jobId, true);
+    store.desired.withdraw(jobId);
     this.#say(job);
     return job;
   }
@@ -223,7 +223,8 @@ export class Jobs {
   /** The job has come to its end, whatever that is. */
   #over(job: JobView): void {
     const { store } = this.#options;
-    const isNews = store.desired.withdraw(job.jobId, job.now.state !== 'succeeded');
+    const { desired } = store;
+    const isNews = job.now.state === 'succeeded' ? desired.achieved(job.jobId) : desired.withdraw(job.jobId);
     if (isNews) this.#sayDesired(job);
     if (this.#isCanceled(job)) this.#publish(job, jobPath(job.jobId), '');
   }

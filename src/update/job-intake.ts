@@ -153,7 +153,8 @@ export class JobIntake {
     const { clock } = this.#options;
     const { jobId, issuedAtMs, deadlineMs, kind, rev } = order;
     if (this.#retold(jobId)) {
-      this.#refuse('already-done', jobId);
+      // What is desired now is said at each start.
+      if (rev === null || rev < this.knownRev(kind)) this.#refuse('already-done', jobId);
       return;
     }
     if (jobId === this.current?.jobId) {

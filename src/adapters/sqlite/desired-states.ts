@@ -54,12 +54,22 @@ export class DesiredStates {
       .run(site, station, kind, rev, jobId, target, said);
   }
 
-  /** Its job was called off, or ended without it; or, after that, with it all the same. @returns whether that is news */
-  withdraw(jobId: string, isWithdrawn: boolean): boolean {
-    const is = isWithdrawn ? 1 : 0;
+  /** Its job was called off, or ended without it. @returns whether that is news */
+  withdraw(jobId: string): boolean {
     const { changes } = this.#db
-      .prepare('UPDATE desired SET is_withdrawn = ? WHERE job_id = ? AND is_withdrawn <> ?')
-      .run(is, jobId, is);
+      .prepare('UPDATE desired SET is_withdrawn = 1 WHERE job_id = ? AND is_withdrawn = 0')
+      .run(jobId);
+    return changes > 0;
+  }
+
+  /** Its job has succeeded: it stays, also for a board that comes when the job's time is long over. @returns whether that is news */
+  achieved(jobId: string): boolean {
+    const { changes } = this.#db
+      .prepare(
+        `UPDATE desired SET is_withdrawn = 0, said = json_remove(said, '$.deadlineAt')
+         WHERE job_id = ? AND (is_withdrawn = 1 OR json_extract(said, '$.deadlineAt') IS NOT NULL)`,
+      )
+      .run(jobId);
     return changes > 0;
   }
 
