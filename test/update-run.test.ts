@@ -13,19 +13,22 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type Test, test } from 'tap';
 import { machineDisk } from '../src/adapters/slots/slot-disk.js';
+import type { SlotsOnDisk } from '../src/adapters/slots/slot-store.js';
 import type { Board, Config } from '../src/config/schema.js';
-import { systemClock } from '../src/core/clock.js';
+import { ManualClock, systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { type Chunk, chunkFile } from '../src/fleet/manifest.js';
-import type { UpdateJournal } from '../src/fleet/update-journal.js';
+import { newJob, type UpdateJournal } from '../src/fleet/update-journal.js';
 import { diskBeforeParts, KindMachine, partRelease } from '../src/lab/kind-machine.js';
 import { LabLauncher } from '../src/lab/lab-launcher.js';
 import { PowerCutDisk } from '../src/lab/power-cut-disk.js';
 import { type Behaviour, diskWithOldRelease, labReleases, UpdateMachine } from '../src/lab/update-machine.js';
 import { UpdatedStation } from '../src/station/updated-station.js';
 import { folderSource, repositoryOf } from '../src/update/folder-source.js';
+import { JobFile } from '../src/update/job-file.js';
 import type { UpdateStation } from '../src/update/step-context.js';
 import { Updater } from '../src/update/updater.js';
+import { until } from './support/site.js';
 
 function folder(t: Test): string {
   const dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'entryphone-update-'));
@@ -230,6 +233,54 @@ test('what the running release has is not fetched, unless it is damaged there', 
   });
   t.ok(more.length > asked.length, `${more.length} with what was damaged`);
   t.ok(more.some((id) => known.has(id)));
+});
+
+test('what can not be tidied of one kind keeps no job of another from going on, and is tried again', async (t) => {
+  const { releases } = await machineOf(t, 'good');
+  const { manifest, text } = releases.next;
+  const disk = await diskWithOldRelease(releases);
+  const journal = newJob({ jobId: 'job-0005', ...manifest });
+  const origin = releases.repository.folder;
+  await new JobFile(disk).begin({
+    ...{ journal, manifest, manifestText: text, origin, deadlineMs: null, mayRetry: false },
+  });
+  const clock = new ManualClock();
+  const ended = Promise.withResolvers<UpdateJournal>();
+  let [readsFail, settles, isOver] = [1, 0, false];
+  const read = disk.read.bind(disk);
+  disk.read = async (path) => {
+    if (path === 'job.json' && readsFail-- > 0) throw Object.assign(new Error('input/output'), { code: 'EIO' });
+    return read(path);
+  };
+  const good = {
+    ...{ prove: async () => null, check: async () => null, hasKept: async () => false, seed: async () => [] },
+    ...{ isReady: async () => true, restart: async () => {}, settle: async () => {} },
+    running: async ({ current }: SlotsOnDisk) => current,
+  };
+  const settle = async () => {
+    if (++settles === 1) throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+  };
+  const updater = new Updater({
+    ...{ disk, station: STATION, source: folderSource, clock, logger: silentLogger },
+    targets: { ...NO_OTHERS, firmware: good, flows: { ...good, settle } },
+    told: (now) => now.state === 'succeeded' && ended.resolve(now),
+  });
+  t.teardown(() => updater.close());
+  await t.rejects(updater.resume(), { code: 'EIO' });
+  await until(() => {
+    clock.advance(1_000);
+    return settles === 1;
+  });
+  const order = { jobId: 'job-0006', manifestText: text, origin, deadlineMs: null, mayRetry: false };
+  await t.rejects(updater.order(order), { code: 'update-busy' }, 'what was begun comes first');
+  ended.promise.then(() => {
+    isOver = true;
+  });
+  await until(() => {
+    clock.advance(1_000);
+    return isOver && settles > 1;
+  });
+  t.match(updater.journal, { jobId: 'job-0005', state: 'succeeded' });
 });
 
 test('a manifest that is cut off, of another kind, or not where a repository has it', async (t) => {

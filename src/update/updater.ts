@@ -1,7 +1,7 @@
 import { ChunkStore } from '../adapters/slots/chunk-store.js';
 import { diskOfKind, type SlotDisk } from '../adapters/slots/slot-disk.js';
 import { SlotStore, type SlotsOnDisk } from '../adapters/slots/slot-store.js';
-import type { Clock } from '../core/clock.js';
+import type { Clock, Timer } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { type Chunk, RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
@@ -50,6 +50,8 @@ export class Updater {
   #journal: UpdateJournal | null = null;
   /** Of the job that is being taken or is under way. */
   #busyWith: string | null = null;
+  #isResuming = false;
+  #again: Timer | null = null;
   #isClosed = false;
 
   constructor(options: UpdaterOptions) {
@@ -57,12 +59,10 @@ export class Updater {
     this.#jobs = new JobFile(options.disk);
     const slotsOf = (kind: ReleaseKind) => new SlotStore(diskOfKind(options.disk, kind));
     this.#slots = {
-      ...{
-        firmware: slotsOf('firmware'),
-        flows: slotsOf('flows'),
-        config: slotsOf('config'),
-        models: slotsOf('models'),
-      },
+      firmware: slotsOf('firmware'),
+      flows: slotsOf('flows'),
+      config: slotsOf('config'),
+      models: slotsOf('models'),
     };
   }
 
@@ -76,24 +76,20 @@ export class Updater {
     return this.#slots[kind].read();
   }
 
-  /** Goes on with what was begun before this process was. */
+  /**
+   * Goes on with what was begun before this process was; what can't be read or tidied now is tried again.
+   * @throws the disk's errors, where not even the job can be read
+   */
   async resume(): Promise<void> {
-    for (const kind of RELEASE_KINDS) {
-      const back = await this.#slots[kind].tidy();
-      if (back !== null) this.#options.logger.warn({ kind, ...back }, 'the launcher went back to the release before');
+    this.#isResuming = true;
+    try {
+      await this.#goOn();
+    } catch (error) {
+      this.#tryAgain();
+      throw error;
+    } finally {
+      this.#isResuming = false;
     }
-    const kept = await this.#jobs.read();
-    const open = kept === null || isOver(kept.journal.state) ? null : kept.manifest.kind;
-    for (const kind of RELEASE_KINDS) {
-      const target = this.#options.targets[kind];
-      // A power cut may have brought back what was removed at the end of a job.
-      if (kind !== open && !('untaken' in target)) await target.settle(await this.#slots[kind].read());
-    }
-    if (kept === null) return;
-    this.#journal = kept.journal;
-    // Told again: nobody knows whether the last word of it was heard.
-    this.#options.told(kept.journal);
-    if (!isOver(kept.journal.state)) this.#start(kept);
   }
 
   /**
@@ -101,8 +97,8 @@ export class Updater {
    * @throws AppError `update-busy` while another is under way, `manifest-invalid`, `kind-untaken`
    */
   async order({ jobId, manifestText, origin, deadlineMs, mayRetry }: UpdateOrder): Promise<void> {
-    if (this.#busyWith !== null) {
-      throw new AppError('update-busy', `the job ${this.#busyWith} is under way`, {
+    if (this.#busyWith !== null || this.#isResuming) {
+      throw new AppError('update-busy', `the job ${this.#busyWith ?? 'before'} is under way`, {
         remedy: 'Wait for its end, or cancel it',
       });
     }
@@ -132,7 +128,35 @@ export class Updater {
   /** Nothing is begun any more; what is under way goes on after the next start. */
   close(): void {
     this.#isClosed = true;
+    this.#again?.cancel();
     this.#run?.stop();
+  }
+
+  async #goOn(): Promise<void> {
+    const kept = await this.#jobs.read();
+    const open = kept === null || isOver(kept.journal.state) ? null : kept.manifest.kind;
+    for (const kind of RELEASE_KINDS) {
+      try {
+        await this.#settle(kind, kind === open);
+      } catch (error) {
+        // The job of another kind may be on trial: it does not wait for this one.
+        this.#options.logger.error({ kind, error: errorText(error) }, 'what an update left can not be tidied yet');
+        this.#tryAgain();
+      }
+    }
+    if (kept === null) return;
+    this.#journal = kept.journal;
+    // Told again: nobody knows whether the last word of it was heard.
+    this.#options.told(kept.journal);
+    if (open !== null) this.#start(kept);
+  }
+
+  async #settle(kind: ReleaseKind, isOpen: boolean): Promise<void> {
+    const back = await this.#slots[kind].tidy();
+    if (back !== null) this.#options.logger.warn({ kind, ...back }, 'the launcher went back to the release before');
+    const target = this.#options.targets[kind];
+    // A power cut may have brought back what was removed at the end of a job.
+    if (!isOpen && !('untaken' in target)) await target.settle(await this.#slots[kind].read());
   }
 
   /** @throws AppError `kind-untaken` */
@@ -153,11 +177,15 @@ export class Updater {
   }
 
   #tryAgain(): void {
-    this.#options.clock.after(AGAIN_AFTER_MS, () => {
-      if (this.#isClosed || this.#busyWith !== null) return;
+    this.#again ??= this.#options.clock.after(AGAIN_AFTER_MS, () => {
+      this.#again = null;
+      if (this.#isClosed) return;
+      if (this.#busyWith !== null || this.#isResuming) {
+        this.#tryAgain();
+        return;
+      }
       this.resume().catch((error: unknown) => {
         this.#options.logger.error({ error: errorText(error) }, 'an update still stands still');
-        this.#tryAgain();
       });
     });
   }
