@@ -1,7 +1,15 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import { CHUNK_SIZES, Chunker } from '../src/fleet/chunker.js';
-import { contentHash, type Manifest, manifestFault, pathFault, releaseFolder } from '../src/fleet/manifest.js';
+import {
+  comparePaths,
+  contentHash,
+  type Manifest,
+  manifestFault,
+  pathFault,
+  type ReleaseKind,
+  releaseFolder,
+} from '../src/fleet/manifest.js';
 import { diffReleases } from '../src/fleet/release-diff.js';
 import { compareVersions, isVersion, newerVersion } from '../src/fleet/version.js';
 import { readManifest, writeManifest } from '../src/protocol/release-manifest.js';
@@ -191,6 +199,35 @@ test('a manifest that is hostile is refused, with the reason', async (t) => {
   const prototype = readManifest(Buffer.from(text.replace('"v":1', '"__proto__":{"polluted":1},"v":1')));
   t.equal(({} as { polluted?: number }).polluted, undefined);
   t.ok(prototype.ok, 'a key that nobody knows is left alone');
+});
+
+test('flows and configuration, which others sign than programs, fill no disk', async (t) => {
+  const part = (bytes: number) => {
+    const id = randomBytes(32).toString('hex');
+    return { id, sha256: id, path: id, mode: 0o644, sizeBytes: bytes, storedBytes: bytes } as const;
+  };
+  const release = (kind: ReleaseKind, parts: readonly ReturnType<typeof part>[]): Manifest => {
+    const files = parts.map(({ path, mode, sizeBytes, sha256 }) => ({ path, mode, sizeBytes, sha256 }));
+    const sorted = files.sort((one, other) => comparePaths(one.path, other.path));
+    const chunks = parts.map(({ id, sizeBytes, storedBytes }) => ({ id, sizeBytes, storedBytes }));
+    const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
+    return {
+      ...{ kind, version: '1.0.0', architecture: 'any', requires: { boards: [], freeBytes: 0 } },
+      ...{ sizeBytes, hash: contentHash(sorted), files: sorted, chunks },
+    };
+  };
+  const many = Array.from({ length: 1_025 }, () => part(1));
+  for (const [kind, fits, isTooLarge] of [
+    ['config', [part(65_536)], [part(1_048_577)]],
+    ['flows', Array.from({ length: 5 }, () => part(1_000_000)), Array.from({ length: 17 }, () => part(1_000_000))],
+  ] as const) {
+    t.equal(manifestFault(release(kind, fits)), undefined);
+    t.match(manifestFault(release(kind, isTooLarge)), new RegExp(`^${kind} of \\d+ bytes; at most`));
+    t.match(manifestFault(release(kind, many)), new RegExp(`^${kind} of 1025 files or chunks; at most`));
+  }
+  t.equal(manifestFault(release('models', many)), undefined);
+  const padded = { ...part(1), storedBytes: 1_048_576 };
+  t.match(manifestFault(release('models', [padded])), /of 1 bytes that is stored in 1048576/, 'nor by what is sent');
 });
 
 test('a chunk has one size, and a release one hash, however it was cut', async (t) => {

@@ -77,6 +77,15 @@ export const MOST_PATH_BYTES = 512;
 /** zstd's own bound for content that can't be compressed (`ZSTD_COMPRESSBOUND`), rounded up. */
 export const MOST_ZSTD_OVERHEAD_BYTES = 8_192;
 
+/**
+ * What flows and configuration defaults come to at most: who signs them has less power than who signs programs, and fills no disk. Flows
+ * of Node-RED have 5 MB, defaults 64 KiB.
+ */
+const MOST_OF_KIND: Readonly<Partial<Record<ReleaseKind, { readonly bytes: number; readonly parts: number }>>> = {
+  flows: { bytes: 16_777_216, parts: 1_024 },
+  config: { bytes: 1_048_576, parts: 64 },
+};
+
 /** The folder of a release in a repository; also the start of its path as a target of TUF, which is how roles are delegated. */
 export function releaseFolder(release: Pick<Manifest, 'kind' | 'version' | 'architecture'>): string {
   const kind = release.kind === 'firmware' ? 'releases' : release.kind;
@@ -125,6 +134,10 @@ export function pathFault(path: string): string | undefined {
 export function manifestFault(manifest: Manifest): string | undefined {
   const { kind, architecture, files, chunks, sizeBytes, hash } = manifest;
   if (kind === 'firmware' && architecture === 'any') return 'firmware of any architecture';
+  const most = MOST_OF_KIND[kind];
+  if (most !== undefined && sizeBytes > most.bytes) return `${kind} of ${sizeBytes} bytes; at most ${most.bytes}`;
+  const parts = Math.max(files.length, chunks.length);
+  if (most !== undefined && parts > most.parts) return `${kind} of ${parts} files or chunks; at most ${most.parts}`;
   const folders = new Set<string>();
   let before = '';
   let filesBytes = 0;
@@ -148,6 +161,9 @@ export function manifestFault(manifest: Manifest): string | undefined {
   if (chunksBytes !== sizeBytes) return `chunks of ${chunksBytes} bytes in a release of ${sizeBytes}`;
   const sizes = new Map<string, Chunk>();
   for (const chunk of chunks) {
+    if (chunk.storedBytes > chunk.sizeBytes + MOST_ZSTD_OVERHEAD_BYTES) {
+      return `chunk ${chunk.id} of ${chunk.sizeBytes} bytes that is stored in ${chunk.storedBytes}`;
+    }
     const other = sizes.get(chunk.id) ?? chunk;
     if (other.sizeBytes !== chunk.sizeBytes || other.storedBytes !== chunk.storedBytes) {
       return `chunk ${chunk.id} of two sizes`;

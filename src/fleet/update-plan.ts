@@ -233,6 +233,9 @@ export function refusalOf(state: SlotState, desired: DesiredRelease, facts: Upda
   return undefined;
 }
 
+/** What no release takes: a station that can't write down how far a job is can't end it either. */
+const LEFT_FREE_BYTES = 16_000_000;
+
 /** What is wrong with the room on the disk; undefined where it will do. The slot that gets the release is emptied before. */
 export function spaceFault(
   step: { readonly fetchBytes: number; readonly unpackBytes: number },
@@ -240,7 +243,7 @@ export function spaceFault(
 ): string | undefined {
   const { fetchBytes, unpackBytes } = step;
   const { freeBytes, inOtherSlotBytes } = disk;
-  const needsBytes = Math.max(fetchBytes, fetchBytes + unpackBytes - inOtherSlotBytes);
+  const needsBytes = LEFT_FREE_BYTES + Math.max(fetchBytes, fetchBytes + unpackBytes - inOtherSlotBytes);
   if (needsBytes <= freeBytes) return undefined;
   return `it needs ${megabytes(needsBytes)} MB more on the disk, ${megabytes(freeBytes)} MB are free`;
 }
