@@ -106,7 +106,8 @@ export class FlowsTarget implements ReleaseTarget {
       if (fault !== null) return fault;
       if (status.state !== 'running') well = null;
       else well ??= { sinceMs: clock.nowMs(), beats: status.heartbeats };
-      if (well !== null && this.#hasProved(well, status)) return this.#isStillThere();
+      const now = well !== null && this.#hasProved(well, status) ? await this.#now() : null;
+      if (now !== null) return this.#isOfTrial(now) ? null : 'other flows were deployed meanwhile';
       if (clock.nowMs() >= until) return `the flows were not ready within ${READY_WITHIN_MS / 1000} s`;
       await this.#pause();
     }
@@ -223,10 +224,9 @@ export class FlowsTarget implements ReleaseTarget {
     return clock.nowMs() - sinceMs >= Math.min(PROOF_MS, goodAfterMs) && heartbeats - beats >= LEAST_BEATS;
   }
 
-  async #isStillThere(): Promise<string | null> {
-    const [replaced, now] = [this.#trial.replaced, await this.#now()];
-    if (now === null) return 'the flows process does not answer';
-    return replaced !== null && isOfRelease(replaced, now) ? null : 'other flows were deployed meanwhile';
+  #isOfTrial(now: FlowsAtRev): boolean {
+    const { replaced } = this.#trial;
+    return replaced !== null && isOfRelease(replaced, now);
   }
 
   async #now(): Promise<FlowsAtRev | null> {
