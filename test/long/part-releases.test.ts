@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'tap';
 import type { TreeFile } from '../../src/adapters/releases/release-tree.js';
@@ -12,7 +12,10 @@ import { buttonLine } from '../../src/lab/site-control.js';
 import { StationWatch } from '../../src/lab/station-watch.js';
 import type { JobView } from '../../src/protocol/manager-api.js';
 import type { StationStatus } from '../../src/protocol/station-api.js';
+import type { Reported } from '../../src/protocol/update-job.js';
+import { flowsThat } from '../support/flows-bench.js';
 
+const modules = resolve(import.meta.dirname, '../../../node_modules');
 const models = resolve(import.meta.dirname, '../../../models');
 const MOST_UPDATE_MS = 150_000;
 const MOST_TRIES = 4;
@@ -32,7 +35,10 @@ const modelsRelease = (version: string, change: (card: string) => string) => {
   };
 };
 
-test('a fleet manager gives a real station configuration defaults and models of their own, well and badly', {
+const flowsRelease = (version: string, run: string) =>
+  ({ kind: 'flows', version, files: tree({ 'flows.json': JSON.stringify(flowsThat(run, version)) }) }) as const;
+
+test('a fleet manager gives a real station flows, configuration defaults and models of their own, well and badly', {
   skip: existsSync('/usr/bin/mosquitto') || existsSync('/usr/sbin/mosquitto') ? false : 'needs mosquitto',
   timeout: 600_000,
 }, async (t) => {
@@ -52,11 +58,16 @@ test('a fleet manager gives a real station configuration defaults and models of 
     modelsRelease('1.0.2', (card) =>
       card.replace('version: 1.0.0', 'version: 1.0.2').replace('frames: 100', 'frames: 50'),
     ),
+    flowsRelease('1.0.0', 'return null;'),
+    flowsRelease('1.1.0', "Promise.reject(new Error('gone')); return null;"),
   ]);
   const slots = join(dir, 'slots');
   await releases.install(firmware, slots);
+  // The lab's releases are without Node-RED, which is half of the files.
+  rmSync(join(slots, 'a/node_modules'), { recursive: true });
+  symlinkSync(modules, join(slots, 'a/node_modules'));
   const plan = { dir: slots, root: releases.root, maxRateBps: 1_000_000_000 };
-  const site = await startScenarioSite({ dir, log: () => {} }, { slots: { door: plan }, hearing: true });
+  const site = await startScenarioSite({ dir, log: () => {} }, { slots: { door: plan }, hearing: true, flows: true });
   undo.push(() => site.stop());
   await site.sound.joinSpeaker('door', -20);
   const noise = holdNoise({ device: site.sound.devices('door').feed, dbfs: -50, env: site.sound.env });
@@ -91,7 +102,7 @@ test('a fleet manager gives a real station configuration defaults and models of 
   site.services.door.station.on('restart', (what) => {
     if (what === 'everything') restarts += 1;
   });
-  const once = async (kind: 'config' | 'models', version: string): Promise<JobView> => {
+  const once = async (kind: 'config' | 'models' | 'flows', version: string): Promise<JobView> => {
     const beganMs = systemClock.nowMs();
     restarts = 0;
     const ended = Promise.withResolvers<JobView>();
@@ -110,7 +121,7 @@ test('a fleet manager gives a real station configuration defaults and models of 
     return job;
   };
   /** A machine with other work to do lets a test call sound badly, which is no fault of the release. */
-  const update = async (kind: 'config' | 'models', version: string): Promise<JobView> => {
+  const update = async (kind: 'config' | 'models' | 'flows', version: string): Promise<JobView> => {
     for (let tries = 1; ; tries++) {
       const job = await once(kind, version);
       if (tries === MOST_TRIES || !/^self-test, call: poor/.test(job.now.reason ?? '')) return job;
@@ -147,6 +158,15 @@ test('a fleet manager gives a real station configuration defaults and models of 
   await watches.door.callIs('ended', hungUpMs);
   t.match(await update('models', '1.0.2'), { now: { state: 'failed', reason: /inference refuses .*\[1, 50, 40\]/ } });
   await until('the models before are back', async () => (await served()).join() === '1.0.1');
+  t.match(await update('flows', '1.0.0'), { now: { state: 'succeeded', reason: null } });
+  t.match(await update('flows', '1.1.0'), {
+    now: { state: 'failed', reason: /ended unasked|did not answer any more/ },
+  });
+  await until('the flows before are back, and that is said', async () => {
+    const { station } = await manager.ask.call('fleet.station', { station: 'door' });
+    const said = station.reports.find(({ kind }) => kind === 'flows')?.body as Partial<Reported> | undefined;
+    return said?.version === '1.0.0' && said.error !== null && said.runs?.state === 'running';
+  });
   t.equal((await status()).pid, pid, 'the station was never restarted for them');
   for (const watch of Object.values(watches)) watch.close();
 });
