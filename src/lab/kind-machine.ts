@@ -15,7 +15,7 @@ import { JobFile } from '../update/job-file.js';
 import type { ReleaseTarget, UpdateStation } from '../update/step-context.js';
 import { UpdateRun } from '../update/update-run.js';
 import { PowerCutDisk } from './power-cut-disk.js';
-import type { LabRelease } from './update-machine.js';
+import { isNews, type LabRelease } from './update-machine.js';
 
 /** Kinds whose slots are below a folder of their own. */
 export type OtherKind = Exclude<ReleaseKind, 'firmware'>;
@@ -71,6 +71,8 @@ export class KindMachine {
   readonly #behaviour: PartBehaviour;
   /** Steps that were begun. */
   readonly steps: string[] = [];
+  /** The last of the job that was told with each step and state. */
+  told: UpdateJournal | null = null;
 
   constructor(options: {
     release: LabRelease & { readonly repository: ReleaseRepository };
@@ -108,6 +110,7 @@ export class KindMachine {
       chunks: new ChunkStore(disk, installed === null ? null : { slot: current, manifest: installed }),
       fetch: async ({ id }) => readFileSync(join(repository.folder, chunkFile(id))),
       told: (journal) => {
+        if (isNews(this.told, journal)) this.told = journal;
         const step = journal.at === null || journal.at.isDone ? '' : journal.at.do;
         if (step === at || step === '') return;
         at = step;

@@ -148,7 +148,7 @@ async function runUntilCut(machine: UpdateMachine): Promise<string> {
 }
 
 /** @returns what a disk does not know any more of that which was told; null where it knows all */
-async function forgotten(disk: PowerCutDisk, told: UpdateJournal | null): Promise<string | null> {
+export async function forgotten(disk: PowerCutDisk, told: UpdateJournal | null): Promise<string | null> {
   const kept = told === null ? null : await new JobFile(disk).read();
   if (told === null || (kept?.journal.seq ?? -1) >= told.seq) return null;
   return `it was told that the job is ${told.state} (${told.at?.do}), and is forgotten`;
@@ -176,7 +176,8 @@ async function goOn(machine: UpdateMachine, { releases, behaviour }: Cutting): P
   }
 }
 
-function fingerprint(disk: PowerCutDisk): string {
+/** The same for disks on which all is the same. */
+export function fingerprint(disk: PowerCutDisk): string {
   const hash = createHash('sha256');
   for (const [path, entry] of disk.entries()) {
     hash.update(`${path} ${entry.is} `);

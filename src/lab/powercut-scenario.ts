@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { systemClock } from '../core/clock.js';
 import type { AllCuts, CutResult, CutsOrder } from './power-cuts.js';
+import type { CutsAnswer } from './power-cuts-worker.js';
 import { runPowercutSample, type SampleResult } from './powercut-sample.js';
 import { attempt, type ScenarioContext } from './scenario.js';
 import type { Behaviour } from './update-machine.js';
@@ -18,6 +19,8 @@ export interface PowercutResult {
   /** Steps of the plan before, in and after which the power went, and how many disks that made. */
   readonly steps: Readonly<Record<string, number>>;
   readonly releases: Readonly<Record<Behaviour, { readonly cases: number; readonly bricked: number }>>;
+  /** The same of the first release of flows, of configuration, of models; all are in the sums. */
+  readonly parts: Readonly<Record<string, { readonly cases: number; readonly bricked: number }>>;
   /** Calls of the file system, each of which was the first that was not carried out. */
   readonly calls: number;
   readonly launches: number;
@@ -54,8 +57,8 @@ export async function runPowercutScenario(context: ScenarioContext, canMount: bo
     const cutting = inThread({ dir: work, withinMs: LAST_CASE_MS });
     const how = { canMount, untilMs: startedMs + LAST_JOB_MS };
     const sampling = attempt(failed, 'sample', () => runPowercutSample(context, how));
-    const [{ of, launches }, sampled] = await Promise.all([cutting, sampling]);
-    const all = BEHAVIOURS.map((behaviour) => of[behaviour]);
+    const [{ of, parts, launches }, sampled] = await Promise.all([cutting, sampling]);
+    const all = [...BEHAVIOURS.map((behaviour) => of[behaviour]), ...Object.values(parts)];
     const sum = (what: 'cases' | 'bricked' | 'calls') => all.reduce((total, one) => total + one[what], 0);
     const [cases, bricked] = [sum('cases'), sum('bricked')];
     failed.push(...all.flatMap(({ faults }) => faults).slice(0, MOST_FAULTS_TOLD));
@@ -65,7 +68,15 @@ export async function runPowercutScenario(context: ScenarioContext, canMount: bo
     return {
       ok: failed.length === 0 && bricked === 0,
       failed,
-      ...{ cases, bricked, steps: stepsOf(all), releases: countsOf(of), calls: sum('calls'), launches },
+      ...{
+        cases,
+        bricked,
+        steps: stepsOf(all),
+        releases: countsOf(of),
+        parts: partsOf(parts),
+        calls: sum('calls'),
+        launches,
+      },
       mechanism: MECHANISM,
       sample: sampled === undefined ? null : (sample as Omit<SampleResult, 'failed'>),
       lastedMs: Math.round(systemClock.nowMs() - startedMs),
@@ -76,15 +87,19 @@ export async function runPowercutScenario(context: ScenarioContext, canMount: bo
 }
 
 /** @throws what the thread ended with */
-async function inThread(order: CutsOrder): Promise<AllCuts> {
+async function inThread(order: CutsOrder): Promise<CutsAnswer> {
   const worker = new Worker(new URL('./power-cuts-worker.js', import.meta.url), { workerData: order });
-  const [cuts] = (await once(worker, 'message')) as [AllCuts];
+  const [cuts] = (await once(worker, 'message')) as [CutsAnswer];
   return cuts;
 }
 
 function countsOf(of: AllCuts['of']): PowercutResult['releases'] {
   const countOf = ({ cases, bricked }: CutResult) => ({ cases, bricked });
   return { good: countOf(of.good), mute: countOf(of.mute), crashing: countOf(of.crashing) };
+}
+
+function partsOf(parts: CutsAnswer['parts']): PowercutResult['parts'] {
+  return Object.fromEntries(Object.entries(parts).map(([what, { cases, bricked }]) => [what, { cases, bricked }]));
 }
 
 function stepsOf(all: readonly CutResult[]): Record<string, number> {

@@ -255,7 +255,7 @@ export class UpdateMachine {
 }
 
 /** Another step or state: progress alone is told, but not written down. */
-function isNews(before: UpdateJournal | null, now: UpdateJournal): boolean {
+export function isNews(before: UpdateJournal | null, now: UpdateJournal): boolean {
   const textOf = ({ state, at, ending }: UpdateJournal) => JSON.stringify([state, at, ending]);
   return before === null || textOf(before) !== textOf(now);
 }
