@@ -356,6 +356,11 @@ test('the commands: one object on stdout, progress and faults on stderr', async 
     return { status, stderr, said: JSON.parse(stdout) };
   };
   const build = ['build', '--out', out, '--kind', 'flows', '--from', tree];
+  t.match(run(...build), { status: 2, said: { failed: [/flows\.json can't be read \(ENOENT\)/] } });
+  put(join(tree, 'flows.json'), '[{ "id": "tab", "type": "tab" }]');
+  const unfit = run(...build, '--version', '1.0.0');
+  t.match(unfit, { status: 1, said: { ok: false, failed: [/no flow has an entryphone-station node/] } });
+  put(join(tree, 'flows.json'), '[{ "id": "station", "type": "entryphone-station" }]');
   const first = run(...build, '--version', '1.0.0', '--board', 'virtual-board', '--firmware', '0.1.0');
   t.equal(first.status, 0);
   t.match(first.stderr, /built: 50 %/);
@@ -367,7 +372,7 @@ test('the commands: one object on stdout, progress and faults on stderr', async 
   });
   const place = join(out, 'flows/1.0.0/any');
   t.equal(first.said.manifest, join(place, 'manifest.json'));
-  t.match(run('inspect', place).said, { ok: true, fileCount: 42, files: [{ path: 'bin/program', mode: '755' }] });
+  t.match(run('inspect', place).said, { ok: true, fileCount: 43, files: [{ path: 'bin/program', mode: '755' }] });
   t.match(run('verify', place).said, { ok: true, failed: [] });
 
   put(join(tree, 'modules/m9/new.js'), 'new');

@@ -1,5 +1,11 @@
 import type { FlowNodes, FlowsAtRev } from '../adapters/node-red/admin-api.js';
-import { MOST_FLOW_BYTES, readFlows, unknownTypes, withoutSecrets } from '../adapters/node-red/flow-import.js';
+import {
+  FLOWS_IN_RELEASE,
+  MOST_FLOW_BYTES,
+  readFlows,
+  readReleaseFlows,
+  unknownTypes,
+} from '../adapters/node-red/flow-import.js';
 import type { SlotDisk } from '../adapters/slots/slot-disk.js';
 import { SlotStore, type SlotsOnDisk } from '../adapters/slots/slot-store.js';
 import type { Config } from '../config/schema.js';
@@ -26,10 +32,6 @@ export interface FlowsTargetOptions {
   readonly logger: Logger;
 }
 
-/** Of a release of flows: what the editor exports. */
-export const FLOWS_IN_RELEASE = 'flows.json';
-/** Says heartbeats; without one flows can't show that they run. */
-const CONFIG_NODE = 'entryphone-station';
 /** On a small board the process takes half a minute to start, and hung flows another ten seconds to be ended. */
 const READY_WITHIN_MS = 120_000;
 /** How long a release runs without a fault until it is confirmed, at most. */
@@ -61,9 +63,6 @@ export class FlowsTarget implements ReleaseTarget {
   async check(slot: SlotName, signal: AbortSignal): Promise<string | null> {
     try {
       const flows = await this.#flowsOf(slot);
-      if (!flows.some(({ type, d }) => type === CONFIG_NODE && d !== true)) {
-        return `no flow has an ${CONFIG_NODE} node: they could not show that they run`;
-      }
       await this.#reached(signal);
       const unknown = unknownTypes(flows, await this.#options.flows.keeper.api.knownTypes());
       return unknown.length === 0 ? null : `nodes that are not here: ${unknown.map(({ type }) => type).join(', ')}`;
@@ -146,7 +145,7 @@ export class FlowsTarget implements ReleaseTarget {
   /** Puts the release in the place of what is there, which is kept first. */
   async #deploy(slot: SlotName, signal: AbortSignal): Promise<void> {
     const { api } = this.#options.flows.keeper;
-    const release = withoutSecrets(await this.#flowsOf(slot));
+    const release = await this.#flowsOf(slot);
     for (let tries = 1; ; tries++) {
       const now = await this.#reached(signal);
       const before = this.#trial.replaced;
@@ -173,7 +172,7 @@ export class FlowsTarget implements ReleaseTarget {
     // Deployed, but not noted, when the power went: what was before is in the note.
     if (known?.slot === slot && known.deployedRev === null) return;
     const before = this.#trial.owed?.before ?? (await this.#options.flows.keeper.api.getAll());
-    const installed = await this.#flowsOf(otherSlot(slot)).catch(() => null);
+    const installed = await this.#flowsOf(otherSlot(slot), readFlows).catch(() => null);
     const isEdited = JSON.stringify(installed) !== JSON.stringify(before.flows);
     await this.#trial.begin({ slot, isEdited, deployedRev: null, before });
   }
@@ -253,7 +252,7 @@ export class FlowsTarget implements ReleaseTarget {
   }
 
   /** @throws AppError `flow-file-invalid` */
-  async #flowsOf(slot: SlotName): Promise<FlowNodes> {
+  async #flowsOf(slot: SlotName, read: typeof readFlows = readReleaseFlows): Promise<FlowNodes> {
     const { disk } = this.#options;
     const path = `${slot}/${FLOWS_IN_RELEASE}`;
     const isTooLarge = (await disk.readRange(path, MOST_FLOW_BYTES, 1)) !== null;
@@ -262,7 +261,7 @@ export class FlowsTarget implements ReleaseTarget {
       const what = isTooLarge ? `has more than ${MOST_FLOW_BYTES} bytes` : 'is not in the release';
       throw new AppError('flow-file-invalid', `${FLOWS_IN_RELEASE} ${what}`);
     }
-    return readFlows(Buffer.from(bytes).toString(), FLOWS_IN_RELEASE);
+    return read(Buffer.from(bytes).toString(), FLOWS_IN_RELEASE);
   }
 
   #pause(): Promise<void> {

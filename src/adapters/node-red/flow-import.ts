@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import * as z from 'zod';
 import { AppError } from '../../core/errors.js';
 import { type FlowNodes, flowNodes } from './admin-api.js';
@@ -50,6 +51,25 @@ export function readFlows(text: string, file: string): FlowNodes {
     ids.add(id);
   }
   return originals(parsed.data);
+}
+
+/** Of a release of flows, in its root. */
+export const FLOWS_IN_RELEASE = 'flows.json';
+/** Says heartbeats; without one flows can't show that they run. */
+const CONFIG_NODE = 'entryphone-station';
+
+/** The flows of a release, but for what only a station can say of them. @throws AppError `flow-file-invalid` */
+export function readReleaseFlows(text: string): FlowNodes {
+  const flows = readFlows(text, FLOWS_IN_RELEASE);
+  if (flows.some(({ type, d }) => type === CONFIG_NODE && d !== true)) return withoutSecrets(flows);
+  throw new AppError('flow-file-invalid', `no flow has an ${CONFIG_NODE} node: they could not show that they run`, {
+    remedy: 'Add one: any node of the palette brings it',
+  });
+}
+
+/** The same, of the folder that a release is made of. @throws AppError `usage`, `flow-file-invalid` */
+export function readFlowsFolder(folder: string): FlowNodes {
+  return readReleaseFlows(textOf(join(folder, FLOWS_IN_RELEASE)));
 }
 
 /** @param known what the Admin API names; subflows are known by the flows themselves */

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { readFlowsFolder } from '../../adapters/node-red/flow-import.js';
 import { modelsFault } from '../../adapters/onnx/models-check.js';
 import { applicationTree } from '../../adapters/releases/application-tree.js';
 import { buildRelease } from '../../adapters/releases/release-builder.js';
@@ -117,9 +118,10 @@ async function build(options: BuildOptions): Promise<void> {
   }
 }
 
-/** What every station would refuse is found here, by the same readers. @throws AppError `release-unfit`, `config-invalid` */
+/** What every station would refuse is found here, by the same readers. @throws AppError `release-unfit`, `config-invalid`, `flow-file-invalid` */
 async function checkContent(kind: ReleaseKind, folder: string): Promise<void> {
   if (kind === 'config') checkDefaultsAlone(folder);
+  if (kind === 'flows') readFlowsFolder(folder);
   const fault = kind === 'models' ? await modelsFault(folder) : null;
   if (fault !== null) throw new AppError('release-unfit', `no station would take these models: ${fault}`);
 }
