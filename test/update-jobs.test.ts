@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -32,7 +32,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
 }
 
 function folder(t: Test): string {
-  const dir = mkdtempSync(join(tmpdir(), 'entryphone-jobs-'));
+  const dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'entryphone-jobs-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   return dir;
 }
@@ -225,6 +225,45 @@ test('what is not for this station, not whole or not new is refused, each by its
   await Promise.all(copies);
   t.same([twice.runs.length, twice.open.waiting], [1, 1], 'copies of one moment are one job');
   t.same(twice.states().slice(-3), ['rev-6 queued', 'rev-7 queued', 'rev-6 canceled']);
+});
+
+test('who could write here once keeps nothing out for ever, and wears no disk', async (t) => {
+  const dir = folder(t);
+  const first = await intake(t, { dir });
+  const nowMs = first.clock.wallMs();
+  const said = (rev: number, issuedAt: number, more: object = {}) => desired(rev, { issuedAt, ...more });
+  await first.say('desired/firmware', said(7, nowMs));
+  await first.runs[0]?.end();
+  await first.say('desired/firmware', said(0xffff_ffff, 8_000_000_000_000_000));
+  await first.runs[1]?.end('failed', 'signed by nobody');
+  t.equal(first.open.knownRev('firmware'), 0xffff_ffff);
+  await first.say('desired/firmware', said(8, nowMs + 1_000));
+  t.match(first.reports.at(-1), { id: 'rev-8', state: 'rejected' }, 'for a day, since the clock may be wrong');
+  first.open.close();
+
+  const day = 86_400_000;
+  const clock = new ManualClock();
+  clock.advance(2 * day);
+  const next = await intake(t, { dir, clock });
+  await next.say('desired/firmware', said(6, nowMs - 1_000));
+  t.match(next.reports.at(-1), { id: 'rev-6', state: 'rejected' }, 'what is older by both is refused');
+  await next.say('desired/firmware', said(8, nowMs + 2 * day));
+  t.match(next.reports.at(-1), { id: 'rev-8', state: 'queued' });
+  await next.say('desired/firmware', said(8, nowMs + 2 * day, { id: 'other' }));
+  t.match(next.reports.at(-1), { id: 'other', state: 'rejected' });
+  await next.runs[0]?.end();
+  for (let n = 0; n < 40; n++) {
+    await next.ask(job(`many-${n}`, { issuedAt: nowMs + n }));
+    await next.runs.at(-1)?.end();
+  }
+  await next.say('desired/firmware', said(7, nowMs + day, { id: 'again' }));
+  t.match(next.reports.at(-1), { id: 'again', state: 'rejected' }, 'the last that was desired is remembered');
+
+  const told = next.reports.length;
+  for (let n = 0; n < 200; n++) await next.say(`job/ghost-${n}`, { ...job(`ghost-${n}`), do: 'cancel', reason: 'x' });
+  const heard = next.reports.length - told;
+  t.ok(heard > 10 && heard <= 100, `${heard} of 200`);
+  t.match(next.open.refused.all(), { flood: 200 - heard });
 });
 
 test('a job waits for a broker that is away, to its deadline; what does not pass ends it', async (t) => {

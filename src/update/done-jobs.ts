@@ -9,7 +9,7 @@ import { jobReportSchema } from '../protocol/update-job.js';
 
 /** So many are remembered one by one. */
 const MOST_JOBS = 32;
-const MOST_AHEAD_MS = 86_400_000;
+export const MOST_AHEAD_MS = 86_400_000;
 
 const doneSchema = z.object({
   report: jobReportSchema,
@@ -63,6 +63,14 @@ export class DoneJobs {
     return this.#of(kind).reduce((most, { rev }) => Math.max(most, rev ?? 0), 0);
   }
 
+  /**
+   * Whether something is desired that is no newer than what was, by its `rev` and by when it was issued: a `rev` that leaves none above it,
+   * from whoever could write here once, keeps nothing out that is issued later, a day from then on at the latest.
+   */
+  isStale(kind: ReleaseKind, { rev, issuedAtMs }: { readonly rev: number; readonly issuedAtMs: number }): boolean {
+    return this.#of(kind).some((one) => (one.rev ?? 0) >= rev && issuedMs(one) >= issuedAtMs);
+  }
+
   /** The last that was about a release of this kind, and the last of them that succeeded. */
   lastOf(kind: ReleaseKind): { readonly done: DoneJob | undefined; readonly succeeded: DoneJob | undefined } {
     const own = this.#of(kind).filter(({ target }) => target !== '');
@@ -81,7 +89,7 @@ export class DoneJobs {
     for (const [id, { issuedAtMs, rev, kind }] of this.#done) {
       if (this.#done.size <= MOST_JOBS) break;
       // The broker keeps what is desired for as long as nothing newer is; and what runs came of one.
-      if (rev !== null && rev === this.revOf(kind)) continue;
+      if (rev !== null && (rev === this.revOf(kind) || id === this.#lastDesired(kind)?.report.id)) continue;
       if (id === this.lastOf(kind).succeeded?.report.id) continue;
       this.#done.delete(id);
       // A time in years to come would refuse all that is issued until then.
@@ -90,6 +98,11 @@ export class DoneJobs {
     }
     this.#writing = this.#writing.catch(() => {}).then(() => this.#write());
     await this.#writing;
+  }
+
+  #lastDesired(kind: ReleaseKind): DoneJob | undefined {
+    const desired = this.#of(kind).filter(({ rev }) => rev !== null);
+    return desired.toSorted((one, other) => issuedMs(one) - issuedMs(other)).at(-1);
   }
 
   #of(kind: ReleaseKind): DoneJob[] {
@@ -102,4 +115,9 @@ export class DoneJobs {
     >;
     return writeDurably(this.#path, `${JSON.stringify(content)}\n`);
   }
+}
+
+/** By the clock of who issued it, but no later than a day after it was over here. */
+function issuedMs({ issuedAtMs, report }: DoneJob): number {
+  return Math.min(issuedAtMs, report.at + MOST_AHEAD_MS);
 }

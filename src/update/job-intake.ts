@@ -6,7 +6,7 @@ import { RateLimit } from '../core/rate-limit.js';
 import type { ReleaseKind } from '../fleet/manifest.js';
 import { isOver } from '../fleet/update-journal.js';
 import { type JobReport, readWanted, type Wanted, type WantedUpdate } from '../protocol/update-job.js';
-import { DoneJobs } from './done-jobs.js';
+import { DoneJobs, MOST_AHEAD_MS } from './done-jobs.js';
 import { pause } from './pace.js';
 import { type QuietHours, untilQuietHoursMs } from './quiet-hours.js';
 
@@ -41,6 +41,8 @@ export interface JobIntakeOptions {
 
 /** Jobs that wait for the one that is under way, or for their hour. */
 const MOST_WAITING = 4;
+/** Messages in a minute: many times what a manager has to say. */
+const MOST_TAKEN = 100;
 /** The clock of the wall may be set while a job waits for its hour. */
 const LOOK_AGAIN_MS = 60_000;
 const MOST_REASON_CHARS = 200;
@@ -54,14 +56,15 @@ const TRY_AGAIN_MS = 60_000;
  *   job/{id}, desired/{kind} ──▶ known? old? stale? late? ──▶ [ at most 4 wait ] ──quiet hours──▶ run ──▶ remembered ──▶ told
  *
  * A broker keeps jobs and says them again at each start: one that is done is told about, and not done again. What is desired has a
- * `rev` that grows: an older one is refused, in words.
+ * `rev` that grows: an older one is refused, in words, unless it was issued later.
  */
 export class JobIntake {
-  /** Faults of `readWanted`; `already-done`, `old`, `stale`, `too-many`, `too-late`. */
+  /** Faults of `readWanted`; `already-done`, `old`, `stale`, `too-many`, `too-late`, `flood`. */
   readonly refused = new Counters<string>();
   readonly #options: JobIntakeOptions;
   readonly #done: DoneJobs;
   readonly #warnings: RateLimit;
+  readonly #taken: RateLimit;
   readonly #waiting: WantedUpdate[] = [];
   #current: { order: WantedUpdate; last: JobProgress; cancel: AbortController } | null = null;
   #timer: Timer | null = null;
@@ -71,6 +74,7 @@ export class JobIntake {
     this.#options = options;
     this.#done = done;
     this.#warnings = new RateLimit({ most: 5, perMs: 10_000, clock: options.clock });
+    this.#taken = new RateLimit({ most: MOST_TAKEN, perMs: 60_000, clock: options.clock });
   }
 
   static async open(options: JobIntakeOptions): Promise<JobIntake> {
@@ -101,8 +105,13 @@ export class JobIntake {
   /** What came at `path` of `down/`. Resolves when it is taken, or refused and counted; never rejects. */
   async take(path: string, body: Uint8Array): Promise<void> {
     const { site, station, logger } = this.#options;
-    const read = readWanted(path, body, { site, station });
     if (this.#isClosed) return;
+    // Whatever comes of it is written to the disk, and told.
+    if (this.#taken.admit() === undefined) {
+      this.#refuse('flood', path);
+      return;
+    }
+    const read = readWanted(path, body, { site, station });
     if (!read.ok) {
       this.#refuse(read.fault, `${path} ${read.why ?? ''}`);
       return;
@@ -162,10 +171,10 @@ export class JobIntake {
       return;
     }
     if (this.#waiting.some((one) => one.jobId === jobId)) return;
-    const knownRev = this.knownRev(kind);
-    if (rev !== null && rev <= knownRev) {
+    if (rev !== null && this.#isStale(order, rev)) {
       this.#refuse('stale', jobId);
-      const reason = `rev ${rev} of what ${kind} is desired is no newer than rev ${knownRev}, which this station has`;
+      const known = this.knownRev(kind);
+      const reason = `rev ${rev} of what ${kind} is desired is no newer than rev ${known}, which this station has`;
       // Not remembered: whoever can write here could fill the list.
       this.#tell(order, { ...AT_ONCE, state: 'rejected', reason });
       return;
@@ -196,6 +205,14 @@ export class JobIntake {
     this.#next();
     if (superseded === undefined) return;
     await this.#over(superseded, { ...AT_ONCE, state: 'canceled', reason: `rev ${rev} is wanted instead` });
+  }
+
+  /** As of what is done (`DoneJobs`), also against what waits or runs. */
+  #isStale({ kind, issuedAtMs }: WantedUpdate, rev: number): boolean {
+    const mostMs = this.#options.clock.wallMs() + MOST_AHEAD_MS;
+    const open = [...this.#waiting, ...(this.#current === null ? [] : [this.#current.order])];
+    const isNoNewer = (one: WantedUpdate) => (one.rev ?? 0) >= rev && Math.min(one.issuedAtMs, mostMs) >= issuedAtMs;
+    return open.some((one) => one.kind === kind && isNoNewer(one)) || this.#done.isStale(kind, { rev, issuedAtMs });
   }
 
   /** Of what was wanted of a kind only the last counts. @returns what waited, and does no longer */
