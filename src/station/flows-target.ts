@@ -126,11 +126,8 @@ export class FlowsTarget implements ReleaseTarget {
         await flows.keeper.keepReplaced(replaced.before);
         logger.warn({}, 'a release has replaced flows that were edited here; they are in flows-replaced.json');
       }
-      await this.#trial.end();
-      // They have just run well.
-      await flows.keeper.keepGood().catch((error: unknown) => logger.warn({ error: errorText(error) }, 'kept later'));
-      return;
     }
+    // They have run well for some seconds: whether they are to come back where others don't run, the watch knows later.
     await this.#trial.end();
   }
 
