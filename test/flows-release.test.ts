@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'tap';
 import type { FlowNodes } from '../src/adapters/node-red/admin-api.js';
@@ -37,6 +37,11 @@ test(
     t.match(red.keptAs('flows-good.json').flows, [{}, { label: 'One' }], 'as any that have run for long');
     const seed = JSON.parse(readFileSync(join(red.dir, 'slots/flows/a/flows.json'), 'utf8'));
     t.match(seed, [{}, { label: 'Before' }], 'what ran before is there to go back to');
+    t.equal(
+      statSync(join(red.dir, 'slots/flows')).mode & 0o777,
+      0o700,
+      'for the station alone: people write keys into flows',
+    );
     t.notOk(red.isKept('flows-replaced.json'), 'and was not edited since');
     t.match(await red.install('1.1.0', release('Two')), { state: 'succeeded' });
     t.notOk(red.isKept('flows-replaced.json'));

@@ -18,7 +18,8 @@ export interface SlotDisk {
   readLink(path: string): Promise<string | null>;
   /** Names in a folder, sorted; none where there is no folder. */
   list(path: string): Promise<string[]>;
-  makeFolder(path: string): Promise<void>;
+  /** @param mode of that one, also where it is there already; those above it, and without one, are readable for all */
+  makeFolder(path: string, mode?: number): Promise<void>;
   /** A new file; another one of that name goes away first. */
   create(path: string, mode: number): Promise<DiskFile>;
   /** A file or a link; nothing where there is none. */
@@ -58,11 +59,13 @@ export function machineDisk(root: string): SlotDisk {
     },
     readLink: (path) => orNull(readlink(at(path))),
     list: async (path) => ((await orNull(readdir(at(path)))) ?? []).sort(),
-    makeFolder: async (path) => {
-      const first = await mkdir(at(path), { recursive: true, mode: 0o755 });
-      if (first === undefined) return;
+    makeFolder: async (path, mode) => {
+      const first = await mkdir(at(path), { recursive: true, mode: mode ?? 0o755 });
       // Whatever the process' umask: other users run what is in it.
-      for (let made = at(path); made.length >= first.length; made = dirname(made)) await chmod(made, 0o755);
+      if (first !== undefined) {
+        for (let made = at(path); made.length >= first.length; made = dirname(made)) await chmod(made, 0o755);
+      }
+      if (mode !== undefined) await chmod(at(path), mode);
     },
     create: async (path, mode) => {
       await rm(at(path), { force: true });
@@ -98,7 +101,8 @@ export function diskOfKind(disk: SlotDisk, kind: ReleaseKind): SlotDisk {
     readLink: (path) => disk.readLink(at(path)),
     list: (path) => disk.list(at(path)),
     makeFolder: async (path) => {
-      await disk.makeFolder(at(path));
+      // People write keys and passwords into flows. The station alone reads them here, and deploys them.
+      await disk.makeFolder(at(path), kind === 'flows' && path === '.' ? 0o700 : undefined);
       if (path === '.') await disk.syncFolder('.');
     },
     create: (path, mode) => disk.create(at(path), mode),
