@@ -126,7 +126,7 @@ async function livesOf(
     const ended = Promise.withResolvers<UpdateJournal | null>();
     const station = new UpdatedStation({
       ...{ config, board, firmware: '1.4.0', clock, logger: silentLogger, noise: () => null },
-      ...{ isReady: async () => isUp === true, isOnBroker: () => true },
+      ...{ lacks: async () => (isUp === true ? null : 'media does not run'), isOnBroker: () => true },
       selfTest: () => Promise.reject(new Error('nobody asks for it')),
       notify: { restart: (what) => what === 'everything' && ended.resolve(null) },
     });

@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import {
+  chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -10,10 +12,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
 
 const launcher = resolve(import.meta.dirname, '../../device/launcher.sh');
+const startFile = resolve(import.meta.dirname, '../../device/start.sh');
 
 /** Slots whose programs say which slot they are of. */
 class Slots {
@@ -168,6 +171,22 @@ test('a release that is not whole is not started', async (t) => {
     t.equal(slots.launch('run', 'media').slot, 'a', what);
     t.equal(slots.current, 'a', what);
     t.same(slots.starts(2), ['a', 'a'], what);
+  }
+});
+
+test('half a release, by its own word: its manifest is there, and not every program that makes a station', async (t) => {
+  for (const missing of ['dist/src/bin/station.js', 'dist/src/bin/media.js', '.toolchain/bin/node', null]) {
+    const slots = new Slots(t, 'b', 'a');
+    slots.write('trying', 'slot=b starts=0\n');
+    copyFileSync(startFile, slots.path('b/device/start.sh'));
+    for (const path of ['dist/src/bin/station.js', 'dist/src/bin/media.js', '.toolchain/bin/node']) {
+      mkdirSync(dirname(slots.path(`b/${path}`)), { recursive: true });
+      writeFileSync(slots.path(`b/${path}`), '#!/bin/sh\necho "b $*"\n', { mode: 0o755 });
+    }
+    if (missing !== null) writeFileSync(slots.path(`b/${missing}`), '', { mode: 0o644 });
+    if (missing === '.toolchain/bin/node') chmodSync(slots.path(`b/${missing}`), 0o644);
+    t.equal(slots.launch('start').slot, missing === null ? 'b' : 'a', `${missing} is missing`);
+    t.equal(slots.text('back'), missing === null ? null : 'from=b to=a reason=not whole\n');
   }
 });
 

@@ -340,7 +340,7 @@ test('a board is known to releases by its profile, under whatever name that is i
       },
       ...{
         noise: () => null,
-        isReady: async () => true,
+        lacks: async () => null,
         isOnBroker: () => true,
         clock: systemClock,
         logger: silentLogger,
@@ -351,4 +351,21 @@ test('a board is known to releases by its profile, under whatever name that is i
   };
   t.equal(await boardOf({ profile: 'raspberry-pi-4' }, '/etc/entryphone/board.yaml'), 'raspberry-pi-4');
   t.equal(await boardOf({}, '/opt/entryphone/device/raspberry-pi-5.yaml'), 'raspberry-pi-5', 'one of before');
+});
+
+test('processes that are up for a moment only are told by name', async (t) => {
+  const signal = new AbortController().signal;
+  let looks = 0;
+  const clock = { ...systemClock, nowMs: () => looks * 1_000 };
+  const station = new UpdatedStation({
+    ...{ config: { board: 'virtual-board.yaml', update: {} } as Config, board: {} as Board, firmware: '1.0.0' },
+    ...{ noise: () => null, isOnBroker: () => true, notify: { restart: () => {} }, logger: silentLogger },
+    clock: { ...clock, after: (_ms, what) => systemClock.after(0, what) },
+    // Up at the third look, gone at the fifth.
+    lacks: async () => ([3, 4].includes(++looks) ? null : 'flows do not run (absent)'),
+    selfTest: () => Promise.reject(new Error('nobody asks for it')),
+  });
+  t.equal(await station.prove('processes-ready', signal), null);
+  t.equal(await station.prove('test-call', signal), 'not all processes stayed up: flows do not run (absent)');
+  t.equal(await station.prove('processes-ready', signal), 'not all processes became ready: flows do not run (absent)');
 });

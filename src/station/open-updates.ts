@@ -57,9 +57,11 @@ export async function openUpdates(parts: {
     ...{ config, board, notify, clock, logger },
     firmware: installedVersion(),
     noise: () => (isInCall() ? 'a call lives' : isDoorOpen() ? 'the door is open' : null),
-    isReady: async () => {
-      const state = flows()?.status.state ?? 'running';
-      return (await engine.status()) !== null && (state === 'running' || state === 'idle');
+    lacks: async () => {
+      if ((await engine.status()) === null) return 'media does not run';
+      const { state = 'running', fault = null } = flows()?.status ?? {};
+      if (state === 'running' || state === 'idle') return null;
+      return `flows do not run (${state}${fault === null ? '' : `: ${fault.text}`})`;
     },
     isOnBroker: () => link.state.connected,
     selfTest: () => selfTest.run('update'),

@@ -22,8 +22,8 @@ export interface UpdatedStationOptions {
   readonly firmware: string;
   /** What would be disturbed, in words; null: nothing. */
   readonly noise: () => string | null;
-  /** Media and, where there are any, flows are up. */
-  readonly isReady: () => Promise<boolean>;
+  /** Which process is not up that should be, in words; null: all are. */
+  readonly lacks: () => Promise<string | null>;
   readonly isOnBroker: () => boolean;
   readonly selfTest: () => Promise<SelfTestResult>;
   readonly notify: Pick<Notifier, 'restart'>;
@@ -33,6 +33,8 @@ export interface UpdatedStationOptions {
 
 /** Flows may take half a minute to start on a small board. */
 const READY_WITHIN_MS = 120_000;
+/** From when all were ready. */
+const STAYS_MS = 5_000;
 const BROKER_WITHIN_MS = 60_000;
 const LOOK_EVERY_MS = 250;
 /** A visitor who calls in the middle of it comes first; it is tried again. */
@@ -53,6 +55,7 @@ export class UpdatedStation implements UpdateStation {
   readonly #options: UpdatedStationOptions;
   /** One run of it stands for both of its proofs. */
   #tested: SelfTestResult | null = null;
+  #readyAtMs = 0;
 
   constructor(options: UpdatedStationOptions) {
     const { config, board, firmware } = options;
@@ -66,8 +69,8 @@ export class UpdatedStation implements UpdateStation {
     };
   }
 
-  isReady(): Promise<boolean> {
-    return this.#options.isReady();
+  async isReady(): Promise<boolean> {
+    return (await this.#options.lacks()) === null;
   }
 
   noise(): string | null {
@@ -90,17 +93,38 @@ export class UpdatedStation implements UpdateStation {
 
   /** @returns what is wrong, in words; null where nothing is */
   async prove(proof: Proof, signal: AbortSignal): Promise<string | null> {
-    const { isReady, isOnBroker, config } = this.#options;
+    const { isOnBroker, config } = this.#options;
     switch (proof) {
       case 'processes-ready':
       case 'flows-run':
       case 'inference-ready':
-        return (await this.#until(isReady, signal, READY_WITHIN_MS)) ? null : 'not all processes became ready';
+        return this.#ready(signal);
       case 'broker-reached':
         return (await this.#until(isOnBroker, signal, BROKER_WITHIN_MS)) ? null : 'the broker was not reached';
       case 'self-test':
-      case 'test-call':
         return config.update.needsSelfTest ? this.#selfTest(CHECKS_OF[proof], signal) : null;
+      case 'test-call': {
+        const fault = config.update.needsSelfTest ? await this.#selfTest(CHECKS_OF[proof], signal) : null;
+        return fault ?? this.#staysReady(signal);
+      }
+    }
+  }
+
+  async #ready(signal: AbortSignal): Promise<string | null> {
+    const isReady = await this.#until(() => this.isReady(), signal, READY_WITHIN_MS);
+    this.#readyAtMs = this.#options.clock.nowMs();
+    return isReady ? null : `not all processes became ready: ${await this.#options.lacks()}`;
+  }
+
+  /** The last proof. A process that ends again and again is there between two starts. */
+  async #staysReady(signal: AbortSignal): Promise<string | null> {
+    const { clock, lacks } = this.#options;
+    for (;;) {
+      const lacking = await lacks();
+      if (lacking !== null) return `not all processes stayed up: ${lacking}`;
+      if (clock.nowMs() - this.#readyAtMs >= STAYS_MS) return null;
+      await new Promise<void>((resolve) => clock.after(LOOK_EVERY_MS, resolve));
+      signal.throwIfAborted();
     }
   }
 
