@@ -158,6 +158,16 @@ test('a full disk, a chunk that is damaged for good', async (t) => {
   t.match(failed.reason, /MB more on the disk/);
   t.equal((await full.machine.runs()).version, '1.0.0');
 
+  // Others fill it in the middle: what was written has to go, or not even the end could be written down.
+  for (const step of ['fetch', 'unpack']) {
+    const filling = await machineOf(t, 'good');
+    const ended = await filling.machine.update((_run, begun) => {
+      if (begun === step) filling.machine.disk.freeBytesLeft = 4_000;
+    });
+    t.match(ended, { state: 'failed', reason: 'the disk is full' }, step);
+    t.equal((await filling.machine.runs()).version, '1.0.0');
+  }
+
   const damaged = await machineOf(t, 'good');
   const { old, next, repository } = damaged.releases;
   const known = new Set(old.manifest.chunks.map(({ id }) => id));

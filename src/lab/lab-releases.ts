@@ -61,8 +61,11 @@ const RECIPES = {
   smallCrashing: { version: '9.3.0', made: (tree) => ending(small(tree), STATION) },
   smallWithoutMedia: { version: '9.4.0', made: (tree) => ending(small(tree), 'dist/src/bin/media.js') },
   /** Half a release: its manifest knows nothing of the programs that are not there. */
+  /** With Node-RED. */
+  flowsOld: { version: '9.6.0', made: small, hasNodeRed: true },
+  flowsCrashing: { version: '9.7.0', made: (tree) => ending(small(tree), 'dist/src/bin/flows.js'), hasNodeRed: true },
   smallHalf: { version: '9.5.0', made: (tree) => without(/^dist\/src\/bin\//)(small(tree)) },
-} as const satisfies Record<string, { version: string; made: Recipe }>;
+} as const satisfies Record<string, { version: string; made: Recipe; hasNodeRed?: boolean }>;
 export type ReleaseName = keyof typeof RECIPES;
 
 /** A repository with releases of this checkout, signed by keys of its own. */
@@ -85,9 +88,9 @@ export class LabReleases {
     const releases = new LabReleases(folder);
     const made = {} as Record<N, LabRelease>;
     for (const name of names) {
-      const { version, made: recipe } = RECIPES[name];
-      told(`building release ${version}`);
-      made[name] = await releases.#firmware(version, recipe);
+      const recipe = RECIPES[name];
+      told(`building release ${recipe.version}`);
+      made[name] = await releases.#firmware(recipe.version, recipe.made, 'hasNodeRed' in recipe);
     }
     await releases.#sign(Object.values<LabRelease>(made));
     return { releases, ...made };
@@ -129,9 +132,10 @@ export class LabReleases {
     return join(this.folder, 'metadata', '1.root.json');
   }
 
-  async #firmware(version: string, change: (tree: readonly TreeFile[]) => TreeFile[]): Promise<LabRelease> {
+  async #firmware(version: string, change: Recipe, hasNodeRed = false): Promise<LabRelease> {
     const architecture = process.arch === 'arm64' ? 'arm64' : 'x64';
-    const tree = withoutNodeRed(await applicationTree({ root: packageRoot, version, architecture }));
+    const whole = await applicationTree({ root: packageRoot, version, architecture });
+    const tree = hasNodeRed ? whole : withoutNodeRed(whole);
     const description = { kind: 'firmware', version, architecture, requires: { boards: [] } } as const;
     return described((await buildRelease(description, change(tree), this.#repository)).manifest);
   }

@@ -152,9 +152,11 @@ export class PowerCutDisk implements SlotDisk {
     return {
       append: async (bytes) => {
         this.#call();
-        this.freeBytesLeft -= bytes.byteLength;
-        if (this.freeBytesLeft < 0) throw errorOf('ENOSPC', 'no space left on device', path);
-        data.written = Buffer.concat([data.written, bytes]);
+        // As much as there is room for is written, and takes it.
+        const taken = bytes.subarray(0, Math.max(0, Math.min(bytes.byteLength, this.freeBytesLeft)));
+        this.freeBytesLeft -= taken.byteLength;
+        data.written = Buffer.concat([data.written, taken]);
+        if (taken.byteLength < bytes.byteLength) throw errorOf('ENOSPC', 'no space left on device', path);
       },
       sync: async () => {
         this.#call();

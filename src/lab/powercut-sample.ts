@@ -1,14 +1,9 @@
-import { join } from 'node:path';
 import { systemClock } from '../core/clock.js';
 import { AppError, errorText } from '../core/errors.js';
-import { CutOffDisk } from './cut-off-disk.js';
-import { waitUntil } from './held-call.js';
-import { holdNoise } from './held-noise.js';
-import { LabManager } from './lab-manager.js';
-import { type LabRelease, LabReleases } from './lab-releases.js';
-import { type Moment, ordered, PoweredStation } from './powered-station.js';
-import { inTime, type ScenarioContext, startScenarioSite } from './scenario.js';
-import { SITE_OF, type StationId } from './site-config.js';
+import type { LabRelease } from './lab-releases.js';
+import { PoweredSite } from './powered-site.js';
+import type { Moment } from './powered-station.js';
+import { inTime, type ScenarioContext } from './scenario.js';
 
 export interface SampleCase {
   /** How the release behaves. */
@@ -43,12 +38,6 @@ interface Job {
   readonly reason: RegExp | null;
 }
 
-const STATION: StationId = 'door';
-const LOOP_GAIN_DB = -20;
-const NOISE_DBFS = -60;
-const MAX_RATE_BPS = 1_000_000_000;
-const DISK_BYTES = 400_000_000;
-const ONLINE_WITHIN_MS = 15_000;
 const STEP_WITHIN_MS = 40_000;
 const ENDS_WITHIN_MS = 60_000;
 const CUT =
@@ -66,29 +55,9 @@ export async function runPowercutSample(
   { canMount, untilMs }: { readonly canMount: boolean; readonly untilMs: number },
 ): Promise<SampleResult> {
   const names = ['smallOld', 'smallLine', 'smallMute', 'smallCrashing'] as const;
-  const { releases, ...made } = await LabReleases.make(join(dir, 'releases'), names, log);
-  const undo: (() => Promise<unknown> | unknown)[] = [];
+  const place = await PoweredSite.start({ dir, log }, { names, first: 'smallOld', canMount });
   try {
-    const home = join(dir, 'site', STATION);
-    const disk = canMount ? await CutOffDisk.make(home, join(dir, 'disk'), DISK_BYTES) : null;
-    if (disk !== null) undo.push(() => disk.unmount());
-    const slots = join(home, 'slots');
-    await releases.install(made.smallOld, slots);
-    const plan = { dir: slots, root: releases.root, maxRateBps: MAX_RATE_BPS };
-    const site = await startScenarioSite({ dir, log }, { slots: { [STATION]: plan } });
-    undo.push(() => site.stop());
-    await site.sound.joinSpeaker(STATION, LOOP_GAIN_DB);
-    const noise = holdNoise({ device: site.sound.devices(STATION).feed, dbfs: NOISE_DBFS, env: site.sound.env });
-    undo.push(() => noise.stop());
-    log('starting: the fleet manager');
-    const manager = await LabManager.start({
-      ...{ dir: join(dir, 'manager'), run: join(dir, 'run-manager'), site: SITE_OF.indoor },
-      ...{ url: `mqtts://127.0.0.1:${site.plan.brokerPort}`, pki: join(dir, 'site/indoor/state/pki') },
-      ...{ repository: releases.folder, onLog: () => {} },
-    });
-    undo.push(() => manager.stop());
-    await isOnline(manager);
-    const station = new PoweredStation(site, STATION, slots, disk);
+    const { made, disk } = place;
     const jobs: readonly Job[] = [
       {
         ...{ name: 'good', release: made.smallLine, ends: 'succeeded', reason: null },
@@ -103,13 +72,13 @@ export async function runPowercutSample(
         cuts: [{ step: 'switch' }, { step: 'switch-back' }],
       },
     ];
-    const bench = new SampleBench(station, manager, untilMs, log);
+    const bench = new SampleBench(place, untilMs, log);
     for (const job of jobs) await bench.carryOut(job, made.smallLine);
     const { each, reports, left, failed } = bench;
     const answered = each.filter(({ answeredMs }) => answeredMs !== null).length;
     return { cases: each.length, answered, mechanism: disk === null ? KILLED : CUT, each, reports, left, failed };
   } finally {
-    for (const step of undo.reverse()) await step();
+    await place.stop();
   }
 }
 
@@ -118,14 +87,12 @@ class SampleBench {
   readonly reports: string[] = [];
   readonly left: string[] = [];
   readonly failed: string[] = [];
-  readonly #station: PoweredStation;
-  readonly #manager: LabManager;
+  readonly #place: Pick<PoweredSite, 'order' | 'station'>;
   readonly #untilMs: number;
   readonly #log: (text: string) => void;
 
-  constructor(station: PoweredStation, manager: LabManager, untilMs: number, log: (text: string) => void) {
-    this.#station = station;
-    this.#manager = manager;
+  constructor(place: Pick<PoweredSite, 'order' | 'station'>, untilMs: number, log: (text: string) => void) {
+    this.#place = place;
     this.#untilMs = untilMs;
     this.#log = log;
   }
@@ -138,7 +105,7 @@ class SampleBench {
     }
     this.#log(`sample: a release that is ${name}`);
     try {
-      const { ended } = await ordered(this.#manager, STATION, release);
+      const { ended } = await this.#place.order(release);
       for (const cut of cuts) await this.#cut(name, release, cut);
       const report = await inTime(ended, ENDS_WITHIN_MS, 'its report');
       this.reports.push(`${name}: ${report.state}${report.reason === null ? '' : `, ${report.reason}`}`);
@@ -146,8 +113,8 @@ class SampleBench {
       if (reason !== null && !reason.test(report.reason ?? '')) {
         this.failed.push(`sample: ${name}: failed for another reason: ${report.reason}`);
       }
-      await this.#station.answered();
-      const { version, isConfirmed } = await this.#station.release();
+      await this.#place.station.answered();
+      const { version, isConfirmed } = await this.#place.station.release();
       if (version !== good.manifest.version || !isConfirmed) {
         this.failed.push(`sample: ${name}: ${version} runs in the end${isConfirmed ? '' : ', unconfirmed'}`);
       }
@@ -158,18 +125,10 @@ class SampleBench {
 
   async #cut(release: string, { manifest }: LabRelease, cut: Moment): Promise<void> {
     const at = `${cut.step} ${cut.isDone === true ? 'done' : 'begun'}`;
-    const found = await this.#station.cutAt(manifest.version, cut, STEP_WITHIN_MS);
+    const found = await this.#place.station.cutAt(manifest.version, cut, STEP_WITHIN_MS);
     this.#log(`sample: the power went with ${at}; the disk says ${found}`);
-    const answer = await this.#station.answered().catch(() => null);
+    const answer = await this.#place.station.answered().catch(() => null);
     this.each.push({ release, at, found, answeredMs: answer?.afterMs ?? null, by: answer?.by ?? null });
     if (answer === null) throw new AppError('too-late', `after the cut in ${at} no press is answered`);
   }
-}
-
-async function isOnline(manager: LabManager): Promise<void> {
-  const online = async (): Promise<boolean> => {
-    const { stations } = await manager.ask.call('fleet.stations', {});
-    return stations.some(({ station, isOnline: isThere }) => station === STATION && isThere);
-  };
-  await inTime(waitUntil(online), ONLINE_WITHIN_MS, 'the manager hears of the station');
 }

@@ -4,8 +4,6 @@ import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
 import type { UpdateJournal } from '../fleet/update-journal.js';
 import { type CutOffDisk, powerCut } from './cut-off-disk.js';
-import type { LabManager } from './lab-manager.js';
-import type { LabRelease } from './lab-releases.js';
 import { inTime } from './scenario.js';
 import type { Site } from './site.js';
 import type { StationId } from './site-config.js';
@@ -124,24 +122,4 @@ export class PoweredStation {
   #press(id: StationId, button: 'bell' | 'open'): Promise<void> {
     return this.#site.boards[id].press(buttonLine(this.#site, id, button));
   }
-}
-
-/** A job that a fleet manager has given, and how it heard that it ended. */
-export async function ordered(
-  manager: LabManager,
-  station: StationId,
-  { manifest }: LabRelease,
-): Promise<{ readonly ended: Promise<{ readonly state: string; readonly reason: string | null }> }> {
-  const ended = new Promise<{ readonly state: string; readonly reason: string | null }>((resolve) => {
-    const forget = manager.onJob((job) => {
-      if (job.version !== manifest.version || !job.isOver) return;
-      forget();
-      resolve(job.now);
-    });
-  });
-  await manager.ask.call('fleet.update', {
-    ...{ stations: [station], kind: 'firmware', version: manifest.version, by: 'lab' },
-    ...{ deadlineMs: null, isUrgent: true, mayRetry: false, baseUrl: null },
-  });
-  return { ended };
 }

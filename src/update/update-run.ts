@@ -135,8 +135,20 @@ export class UpdateRun implements StepContext {
       // It was told to stop, by what has changed the job's end already.
       if (this.#isStopped || this.#journal.ending !== ending) return false;
       logger.warn({ job: jobId, step: step.do, error: errorText(error) }, 'a step of an update failed');
+      if (isFull(error)) await this.#makeRoom(step);
       if (await this.#tell({ type: 'fail', reason: reasonOf(error) })) return false;
       throw new AppError('update-stuck', `${step.do}: ${errorText(error)}`, { cause: error });
+    }
+  }
+
+  /** What is not whole is worth nothing; it may leave no room even to write down that the disk is full. */
+  async #makeRoom(step: Doable): Promise<void> {
+    const { disk, chunks, logger } = this.options;
+    try {
+      if (step.do === 'unpack') await disk.removeFolder(step.slot);
+      if (step.do === 'fetch') await chunks.clean();
+    } catch (error) {
+      logger.error({ step: step.do, error: errorText(error) }, 'no room could be made on a full disk');
     }
   }
 
@@ -183,8 +195,11 @@ export class UpdateRun implements StepContext {
 
 /** In words that a fleet manager reads. */
 function reasonOf(error: unknown): string {
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC') return 'the disk is full';
-  if (code === 'EROFS') return 'the slot is read-only';
+  if (isFull(error)) return 'the disk is full';
+  if ((error as NodeJS.ErrnoException).code === 'EROFS') return 'the slot is read-only';
   return errorText(error);
+}
+
+function isFull(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOSPC';
 }
