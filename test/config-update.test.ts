@@ -1,5 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Test, test } from 'tap';
@@ -10,6 +19,7 @@ import { ReleaseRepository } from '../src/adapters/releases/release-repository.j
 import { machineDisk } from '../src/adapters/slots/slot-disk.js';
 import { nodeProgram } from '../src/adapters/supervisor/node-program.js';
 import { loadConfig } from '../src/config/load.js';
+import { modelsPlace } from '../src/config/models-place.js';
 import type { Config } from '../src/config/schema.js';
 import { type Clock, systemClock } from '../src/core/clock.js';
 import { AppError } from '../src/core/errors.js';
@@ -341,6 +351,18 @@ test('models are taken up by the inference process alone; those that it refuses 
   }
   t.same(served(), ['two-tone 1.2.0']);
   t.equal(starts, startsBefore, 'what its reader can find costs no restart');
+});
+
+test('models of hundreds of megabytes are found in their slot: a manifest of as many chunks is read', async (t) => {
+  const place = new Place(t);
+  const slot = join(place.slots, 'models/a');
+  mkdirSync(slot, { recursive: true });
+  symlinkSync('a', join(place.slots, 'models/current'));
+  const chunk = { id: '0'.repeat(64), sizeBytes: 65_536, storedBytes: 65_536 };
+  const files = [{ path: 'large.card.yaml', mode: '644', sizeBytes: 1, sha256: '0'.repeat(64) }];
+  const chunks = Array.from({ length: 8_192 }, () => chunk);
+  writeFileSync(join(slot, 'manifest.json'), JSON.stringify({ v: 1, kind: 'models', version: '1.0.0', files, chunks }));
+  t.match(modelsPlace(loadConfig(place.file).config), { folder: slot, slot: 'a', cards: 1 });
 });
 
 test('where inference is off models are looked through and wait for it', async (t) => {
