@@ -26,13 +26,18 @@ export async function checkSignature(
   root: string | undefined,
 ): Promise<void> {
   const { folder, file, bytes, manifest } = release;
-  const faults: string[] = [];
+  const unsigned = (why: string): AppError =>
+    new AppError('release-unsigned', `${file} is not signed by who may: ${why}`, { remedy: REMEDY });
   const signature = `${file}.minisig`;
   const ways: readonly (readonly [there: string, check: (trust: TufTrust) => unknown])[] = [
     [
       signature,
       (trust) => {
-        if (statSync(signature).size > MOST_SIGNATURE_BYTES) throw new AppError('minisign-invalid', 'it is too large');
+        const found = statSync(signature);
+        // A pipe or a device on the stick would be read without end.
+        if (!found.isFile() || found.size > MOST_SIGNATURE_BYTES) {
+          throw new AppError('minisign-invalid', `it is no file of at most ${MOST_SIGNATURE_BYTES} bytes`);
+        }
         const slots = firstState({ version: manifest.version, hash: manifest.hash });
         const text = readFileSync(signature, 'utf8');
         return readRescue({ manifest: bytes, signature: text, keys: trust.rescueKeys(), slots });
@@ -40,15 +45,16 @@ export async function checkSignature(
     ],
     [join(folder, 'metadata/timestamp.json'), (trust) => trust.check(targetOf(manifest), bytes)],
   ];
+  const there = ways.filter(([place]) => existsSync(place));
+  if (there.length === 0) throw unsigned('nobody has signed it');
+  if (root === undefined) throw unsigned('there is no root that says who may sign');
+  const faults: string[] = [];
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-install-'));
   try {
-    const there = ways.filter(([place]) => existsSync(place));
-    if (there.length === 0) faults.push('nobody has signed it');
-    if (root === undefined) faults.push('there is no root that says who may sign');
-    for (const [place, check] of root === undefined ? [] : there) {
+    for (const [place, check] of there) {
       try {
         const of = { source: folderSource(folder), clock: systemClock, logger: silentLogger };
-        await check(await TufTrust.open({ dir, initialRoot: root ?? '', ...of }));
+        await check(await TufTrust.open({ dir, initialRoot: root, ...of }));
         return;
       } catch (error) {
         faults.push(`${place}: ${errorText(error)}`);
@@ -57,5 +63,5 @@ export async function checkSignature(
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
-  throw new AppError('release-unsigned', `${file} is not signed by who may: ${faults.join('; ')}`, { remedy: REMEDY });
+  throw unsigned(faults.join('; '));
 }

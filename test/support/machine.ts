@@ -1,6 +1,7 @@
 /**
  * A Debian of its own, booted by systemd-nspawn with systemd as its first process: no network but its loopback, the checkout
- * at /opt/entryphone, the virtual GPIO chip of the test at /sys/class/gpio. Needs root, debootstrap and systemd-container.
+ * at /opt/entryphone or a folder of the test elsewhere, the virtual GPIO chip of the test at /sys/class/gpio. Needs root, debootstrap
+ * and systemd-container.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,6 +14,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statfsSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -22,7 +24,11 @@ import { startVirtualBoard, type VirtualBoard } from '../../src/lab/virtual-boar
 const checkout = resolve(import.meta.dirname, '../../..');
 const cache = join(checkout, '.toolchain/cache');
 const PACKAGES = ['systemd-sysv', 'libasound2', 'mosquitto', 'util-linux'];
-const BOOT_LIMIT_MS = 20_000;
+/** Where machines stand: in memory, where there is room. Power that is cut here leaves files as they were written, there as on a disk. */
+const MEMORY = '/dev/shm';
+const OURS = 'entryphone-machine-';
+const MACHINE_BYTES = 4e9;
+const BOOT_LIMIT_MS = 60_000;
 const POWER_OFF_LIMIT_MS = 20_000;
 
 /** What the machine mounts over its /sys/class before the station starts: that of the test, with the virtual chip in it. */
@@ -38,14 +44,14 @@ ExecStart=mount --rbind /virtual/class /sys/class
  * The root folder of a Debian of this machine's own release, so that programs built here run there. Made once, by debootstrap;
  * half of one is never taken for whole.
  */
-function debian(): string {
+function debian(packages: readonly string[]): string {
   const suite = /^VERSION_CODENAME=(.*)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'stable';
-  const root = join(cache, `debian-${suite}-${PACKAGES.join('-')}`);
+  const root = join(cache, `debian-${suite}-${packages.join('-')}`);
   if (existsSync(root)) return root;
   mkdirSync(cache, { recursive: true });
   const making = mkdtempSync(join(cache, 'making-'));
   try {
-    const include = `--include=${PACKAGES.join(',')}`;
+    const include = `--include=${packages.join(',')}`;
     execFileSync('debootstrap', ['--variant=minbase', include, suite, making], { stdio: ['ignore', 'ignore', 'pipe'] });
     chmodSync(making, 0o755);
     renameSync(making, root);
@@ -55,11 +61,25 @@ function debian(): string {
   return root;
 }
 
-/** Roots of tests that were killed. */
-function removeLeftovers(): void {
-  for (const name of readdirSync(cache)) {
-    const pid = /^machine-(\d+)-/.exec(name)?.[1];
-    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(cache, name), { recursive: true, force: true });
+/**
+ * A new folder for what a test needs much room for; others may read it.
+ * @returns one that the next test takes away if this one doesn't
+ */
+export function roomyFolder(): string {
+  const { bavail, bsize } = existsSync(MEMORY) ? statfsSync(MEMORY) : { bavail: 0, bsize: 0 };
+  const parent = bavail * bsize >= MACHINE_BYTES ? MEMORY : cache;
+  mkdirSync(cache, { recursive: true });
+  for (const place of [MEMORY, cache]) removeLeftovers(place);
+  const folder = mkdtempSync(join(parent, `${OURS}${process.pid}-`));
+  chmodSync(folder, 0o755);
+  return folder;
+}
+
+/** Of tests that were killed. */
+function removeLeftovers(place: string): void {
+  for (const name of existsSync(place) ? readdirSync(place) : []) {
+    const pid = name.startsWith(OURS) ? /^(\d+)-/.exec(name.slice(OURS.length))?.[1] : undefined;
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(place, name), { recursive: true, force: true });
   }
 }
 
@@ -79,33 +99,31 @@ const OPEN_SOCKET = `
 export class Machine {
   readonly root: string;
   readonly board: VirtualBoard;
-  readonly #nspawn: ChildProcess;
+  readonly #bound: readonly string[];
+  #nspawn: ChildProcess;
   readonly #said: string[] = [];
   #pid = 0;
 
-  private constructor(root: string, board: VirtualBoard) {
+  private constructor(root: string, board: VirtualBoard, bound: readonly string[]) {
     this.root = root;
     this.board = board;
-    const command = [
-      ...['systemd-nspawn', '--quiet', '--register=no', '--keep-unit', '--boot', '--console=pipe', '--private-network'],
-      ...[`--directory=${root}`, `--bind-ro=${checkout}:/opt/entryphone`, '--bind=/sys/class:/virtual/class'],
-    ];
-    // It ends with the test, however that ends.
-    const [program = '', ...args] = board.wrap(['setpriv', '--pdeathsig', 'TERM', '--', ...command]);
-    this.#nspawn = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    for (const stream of [this.#nspawn.stdout, this.#nspawn.stderr]) {
-      stream?.on('data', (chunk: Buffer) => this.#said.push(chunk.toString()));
-    }
+    this.#bound = bound;
+    this.#nspawn = this.#start();
   }
 
   /**
    * A fresh Debian with Entryphone installed into it by `prepare`, booted. Resolves when systemd answers.
    * @param prepare gets the folder of the root
+   * @param options.bound folders of this machine, and where each is to be found, read-only, in that one
+   * @param options.packages of Debian, beside those of every machine
    */
-  static async boot(prepare: (root: string) => void): Promise<Machine> {
-    const base = debian();
-    removeLeftovers();
-    const root = mkdtempSync(join(cache, `machine-${process.pid}-`));
+  static async boot(
+    prepare: (root: string) => void,
+    options: { readonly bound?: readonly string[]; readonly packages?: readonly string[] } = {},
+  ): Promise<Machine> {
+    const { bound = [`${checkout}:/opt/entryphone`], packages = [] } = options;
+    const base = debian([...PACKAGES, ...packages]);
+    const root = roomyFolder();
     let board: VirtualBoard | undefined;
     try {
       execFileSync('cp', ['-a', '--reflink=auto', `${base}/.`, root]);
@@ -118,8 +136,8 @@ export class Machine {
       symlinkSync('../virtual-gpio.service', join(units, 'entryphone-station.service.wants/virtual-gpio.service'));
       const groupId = Number(/^gpio:[^:]*:(\d+):/m.exec(readFileSync(join(root, 'etc/group'), 'utf8'))?.[1]);
       board = await startVirtualBoard({ label: 'entryphone-virtual', groupId });
-      const machine = new Machine(root, board);
-      await machine.#booted();
+      const machine = new Machine(root, board, bound);
+      await machine.#booted(/running|degraded/);
       return machine;
     } catch (error) {
       await board?.stop();
@@ -176,11 +194,38 @@ export class Machine {
     rmSync(this.root, { recursive: true, force: true });
   }
 
-  async #booted(): Promise<void> {
+  /** The power goes: each process of it ends at once, and what was written to files is there. */
+  async cutPower(): Promise<void> {
+    await this.#kill();
+    this.#pid = 0;
+  }
+
+  /** After the power was cut. Resolves when systemd answers, whatever is starting yet. */
+  async powerOn(): Promise<void> {
+    this.#nspawn = this.#start();
+    await this.#booted(/starting|running|degraded/);
+  }
+
+  #start(): ChildProcess {
+    const command = [
+      ...['systemd-nspawn', '--quiet', '--register=no', '--keep-unit', '--boot', '--console=pipe', '--private-network'],
+      ...[`--directory=${this.root}`, '--bind=/sys/class:/virtual/class'],
+      ...this.#bound.map((folders) => `--bind-ro=${folders}`),
+    ];
+    // It ends with the test, however that ends.
+    const [program = '', ...args] = this.board.wrap(['setpriv', '--pdeathsig', 'TERM', '--', ...command]);
+    const nspawn = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [nspawn.stdout, nspawn.stderr]) {
+      stream.on('data', (chunk: Buffer) => this.#said.push(chunk.toString()));
+    }
+    return nspawn;
+  }
+
+  async #booted(is: RegExp): Promise<void> {
     const untilMs = performance.now() + BOOT_LIMIT_MS;
     while (performance.now() < untilMs && this.#nspawn.exitCode === null) {
       this.#pid = this.#firstProcess() ?? 0;
-      if (this.#pid > 0 && /running|degraded/.test(this.run('systemctl', 'is-system-running').text)) return;
+      if (this.#pid > 0 && is.test(this.run('systemctl', 'is-system-running').text)) return;
       await new Promise((done) => setTimeout(done, 100));
     }
     const journal = this.#pid > 0 ? this.run('journalctl', '--no-pager', '-o', 'cat', '-n', '40').text : '';
