@@ -7,19 +7,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import { RangeClient } from '../src/adapters/http/range-client.js';
-import type { LinkState } from '../src/adapters/mqtt/mqtt-link.js';
+import type { LinkMessage, LinkState, MqttLink, Publication } from '../src/adapters/mqtt/mqtt-link.js';
 import type { Config } from '../src/config/schema.js';
 import { ManualClock, systemClock } from '../src/core/clock.js';
 import { Counters } from '../src/core/counters.js';
 import { AppError } from '../src/core/errors.js';
 import { silentLogger } from '../src/core/logger.js';
+import { newJob, type UpdateJournal } from '../src/fleet/update-journal.js';
 import { MOST_PIECE_BYTES } from '../src/protocol/artefact-piece.js';
 import { type JobReport, reportedSchema, type WantedUpdate } from '../src/protocol/update-job.js';
+import { FleetUpdates } from '../src/station/fleet-updates.js';
 import { StationReports } from '../src/station/station-reports.js';
+import type { StationUpdates } from '../src/station/station-updates.js';
 import { Artefacts, type PieceTransport } from '../src/update/artefacts.js';
 import { JobIntake, type JobProgress } from '../src/update/job-intake.js';
 import { Pace } from '../src/update/pace.js';
 import { type QuietHours, untilQuietHoursMs } from '../src/update/quiet-hours.js';
+import type { UpdateOrder } from '../src/update/updater.js';
 import { Site, until } from './support/site.js';
 
 const forever = new AbortController().signal;
@@ -482,4 +486,65 @@ test('what a station says of each kind of release: one body, when it changes, an
   ]);
   for (const listener of heard) listener(state);
   t.match(said.at(-1)?.body, { version: '1.2.0', seq: 3 });
+});
+
+test('a job that stands still can be cancelled all the same; one whose place a stick took keeps no other waiting', async (t) => {
+  const reports: JobReport[] = [];
+  const state = { connected: true, protocol: null, fault: null };
+  const fleet = await FleetUpdates.open({
+    config: { station: { id: 'door', site: 'home' }, state: folder(t), update: { maxRateBps: 1e6 } } as Config,
+    link: {
+      ...{ state, onState: () => {} },
+      publish: async ({ topic, body }: Publication) => {
+        if (topic.includes('/up/job/')) reports.push(JSON.parse(String(body)));
+      },
+    } as unknown as MqttLink,
+    ...{ reports: { release: () => {} }, isInCall: () => false, clock: new ManualClock(), logger: silentLogger },
+  });
+  t.teardown(() => fleet.close());
+  const ordered: UpdateJournal[] = [];
+  const cancelled: string[] = [];
+  let isRunning = true;
+  const begun = (jobId: string): UpdateJournal => ({
+    ...newJob({ jobId, kind: 'firmware', version: '1.2.0', hash: 'f'.repeat(64) }),
+    state: 'in_progress',
+  });
+  await fleet.serve({
+    trust: { signedManifest: async () => ({ bytes: Buffer.from('{}') }) },
+    journal: null,
+    running: async () => null,
+    order: async ({ jobId }: UpdateOrder) => {
+      ordered.push(begun(jobId));
+      fleet.changed(begun(jobId));
+    },
+    cancel: async (jobId: string) => {
+      if (isRunning) cancelled.push(jobId);
+      return isRunning;
+    },
+  } as unknown as StationUpdates);
+  const say = (id: string, more: object = {}) => {
+    const body = Buffer.from(JSON.stringify(job(id, more)));
+    t.ok(fleet.take(`job/${id}`, { body } as Partial<LinkMessage> as LinkMessage));
+  };
+  say('one');
+  await until(() => ordered.length === 1);
+  isRunning = false;
+  say('one', { seq: 2, do: 'cancel', reason: 'not today' });
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  t.same(cancelled, []);
+  isRunning = true;
+  fleet.changed(begun('one'));
+  t.same(cancelled, ['one']);
+  fleet.changed({ ...begun('one'), state: 'canceled', reason: 'not today' });
+  await until(() => reports.at(-1)?.state === 'canceled');
+
+  say('two');
+  await until(() => ordered.length === 2);
+  say('three');
+  fleet.changed(begun('rescue-1'));
+  await until(() => ordered.length === 3);
+  t.match(
+    reports.find(({ id, state: of }) => id === 'two' && of === 'failed'),
+    { reason: /another took its place: rescue-1/ },
+  );
 });

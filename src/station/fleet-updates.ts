@@ -149,14 +149,22 @@ export class FleetUpdates {
     }
     const { jobId, deadlineMs, mayRetry, baseUrl, target } = order;
     const ended = Promise.withResolvers<UpdateJournal>();
-    const watch = (journal: UpdateJournal): void => {
-      if (journal.jobId !== jobId) return;
-      told(progressOf(journal));
-      if (isOver(journal.state)) ended.resolve(journal);
-    };
+    let isTaken = false;
+    ended.promise.catch(() => {});
     const cancel = (): void => {
       const reason = signal.reason instanceof Error ? signal.reason.message : 'cancelled';
       void updates.cancel(jobId, reason);
+    };
+    const watch = (journal: UpdateJournal): void => {
+      if (journal.jobId === jobId) {
+        isTaken = true;
+        told(progressOf(journal));
+        if (isOver(journal.state)) ended.resolve(journal);
+        // It stood still when it was cancelled.
+        else if (signal.aborted) cancel();
+      } else if (isTaken) {
+        ended.reject(new AppError('job-replaced', `it stood still, and another took its place: ${journal.jobId}`));
+      }
     };
     this.#watching.add(watch);
     signal.addEventListener('abort', cancel, { once: true });
