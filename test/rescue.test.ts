@@ -13,6 +13,7 @@ import { readRescue, rescueComment } from '../src/adapters/minisign/rescue.js';
 import { newPrivateKey, publicBytes } from '../src/adapters/tuf/signing-key.js';
 import { firstState } from '../src/fleet/slots.js';
 import { manifest } from '../src/lab/trust-bench.js';
+import { StationUpdates } from '../src/station/station-updates.js';
 
 const fixtures = resolve(import.meta.dirname, '../../test/fixtures/minisign');
 const fixture = (name: string) => readFileSync(join(fixtures, name), 'utf8');
@@ -81,4 +82,12 @@ test('a rescue is taken at the floor and above, of a key that the root names', a
   t.throws(() => readRescue({ ...stick(manifest('firmware'), '1.0.0'), keys: [] }), { code: 'minisign-refused' });
   const noManifest = stick(Buffer.from('{}'), '1.0.0', 'entryphone rescue');
   t.throws(() => readRescue(noManifest), { code: 'rescue-invalid', message: /the manifest on the stick is none/ });
+});
+
+test('a station reads nothing of what is on a stick before its signature is checked', async (t) => {
+  const brackets = '['.repeat(100_000) + ']'.repeat(100_000);
+  const stick = t.testdir({ 'manifest.json': brackets, 'manifest.json.minisig': fixture('good.minisig') });
+  // Of its slots, and so of what the manifest says, it knows nothing here.
+  const station = { trust: { rescueKeys: () => [fixture('key.pub')] } };
+  await t.rejects(StationUpdates.prototype.installFrom.call(station, stick), { code: 'minisign-refused' });
 });

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { readRescue } from '../adapters/minisign/rescue.js';
+import { readRescue, verifyRescue } from '../adapters/minisign/rescue.js';
 import { diskOfKind, machineDisk, type SlotDisk } from '../adapters/slots/slot-disk.js';
 import type { MetadataSource } from '../adapters/tuf/metadata-source.js';
 import { TufTrust } from '../adapters/tuf/tuf-trust.js';
@@ -154,10 +154,10 @@ export class StationUpdates {
     }
     const manifestText = readBounded(join(folder, 'manifest.json'), MOST_MANIFEST_BYTES);
     const signature = readBounded(join(folder, 'manifest.json.minisig'), MOST_SIGNATURE_BYTES).toString('utf8');
-    // Whatever it says of itself: it counts once its signature is checked.
+    const keys = this.trust.rescueKeys();
+    verifyRescue({ manifest: manifestText, signature, keys });
     const said = readManifest(manifestText);
     const { state } = await this.#updater.slots(said.ok ? said.value.kind : 'firmware');
-    const keys = this.trust.rescueKeys();
     const manifest = readRescue({ manifest: manifestText, signature, keys, slots: state });
     const origin = `folder:${repositoryOf(resolve(folder), manifest)}`;
     // Somebody stands before it: a release that failed before may be wanted again.

@@ -25,14 +25,22 @@ export function rescueComment({
 }
 
 /**
+ * Whether a rescue key has signed it. Before that nothing of it is to be read: 16 MB of brackets keep a board busy for half a minute.
+ * @returns the trusted comment
+ * @throws AppError `minisign-invalid`, `minisign-refused`
+ */
+export function verifyRescue({ manifest, signature, keys }: Omit<Rescue, 'slots'>): string {
+  return verifyMinisign(manifest, readMinisignSignature(signature), keys.map(readMinisignKey));
+}
+
+/**
  * A release from a stick, where nothing else reaches the station: signed by a rescue key, for a rescue, and under the same
  * version floor as any other. It has no expiry, since whoever needs it may have no time and no network: the floor is all
  * that keeps an old one away.
  * @throws AppError `minisign-invalid`, `minisign-refused`, `rescue-invalid`, `rescue-older`
  */
 export function readRescue({ manifest, signature, keys, slots }: Rescue): Manifest {
-  const known = keys.map(readMinisignKey);
-  const comment = verifyMinisign(manifest, readMinisignSignature(signature), known);
+  const comment = verifyRescue({ manifest, signature, keys });
   const found = readManifest(manifest);
   if (!found.ok) throw new AppError('rescue-invalid', `the manifest on the stick is none: ${found.why}`);
   if (comment !== rescueComment(found.value)) {
