@@ -53,6 +53,20 @@ test('from keys to a release that a station would take, and a rotation', async (
   const release = join(repository, 'releases', '1.2.0', 'arm64');
   mkdirSync(release, { recursive: true });
   writeFileSync(join(release, 'manifest.json'), manifest('firmware'));
+  // Who makes releases has no online keys: what is signed is not seen yet, and both commands say by what it will be.
+  const offline = join(dir, 'offline');
+  for (const file of readdirSync(keys).filter((one) => !/^(snapshot|timestamp).*pem$/.test(one))) {
+    mkdirSync(offline, { recursive: true });
+    writeFileSync(join(offline, file), readFileSync(join(keys, file)));
+  }
+  const half = run(['release', 'sign', release, '--keys', offline]);
+  t.match(half.told, { ok: true, published: ['targets'], waiting: [] }, half.stderr);
+  const unseen = run(['release', 'verify-signature', release, '--root', root]);
+  t.equal(unseen.status, 1);
+  t.match(unseen.told.failed, [/signed by nobody who may sign it\. .*entryphone keys refresh/]);
+  const locked = runner(t, 'another twelve words')(['release', 'sign', release, '--keys', offline, '--rescue']);
+  t.match(locked.told.failed, [/^rescue-[0-9a-f]{8}: the key does not open/], 'which of the keys it is');
+
   const signed = run(['release', 'sign', release, '--keys', keys, '--rescue']);
   t.match(signed.told, { ok: true, published: ['targets', 'snapshot', 'timestamp'], waiting: [] }, signed.stderr);
   const named: string[] = JSON.parse(readFileSync(root, 'utf8')).signed['x-rescue-keys'];
@@ -71,7 +85,7 @@ test('from keys to a release that a station would take, and a rotation', async (
   t.notMatch(readFileSync(join(repository, 'metadata', '2.root.json'), 'utf8'), before?.keyId ?? 'none');
   // By the first root still, which the stations have.
   const verified = run(['release', 'verify-signature', release, '--root', root]);
-  t.match(verified.told, { ok: true, target: 'releases/1.2.0/arm64/manifest.json', versions: { root: 2, targets: 3 } });
+  t.match(verified.told, { ok: true, target: 'releases/1.2.0/arm64/manifest.json', versions: { root: 2, targets: 4 } });
 
   // Where the repository is served there are the online keys, and no others.
   for (const { role, path } of await readKeyFolder(keys)) {

@@ -22,7 +22,7 @@ const program = new Command('entryphone')
   .description(
     'The intercom runtime: two stations on this machine (run), measured (lab), asked (status), driven (call, press, say).',
   )
-  .showHelpAfterError('(entryphone --help lists the commands)')
+  .showHelpAfterError('(entryphone --help lists the commands; --help behind a command, what it takes)')
   // Before the commands, which inherit it.
   .exitOverride((error) => {
     if (error.exitCode === 0) process.exit(0);

@@ -111,7 +111,12 @@ function forbidden(values: unknown, file: string): ConfigFault[] {
       if (MAY_STAND.includes(path)) continue;
       const isOnTheWay = MAY_STAND.some((allowed) => allowed.startsWith(`${path}.`));
       if (isOnTheWay && isMap(value)) walk(value, `${path}.`);
-      else faults.push({ file, path, text: isOnTheWay ? 'must be a map' : 'may not stand in a release' });
+      else
+        faults.push({
+          file,
+          path,
+          text: isOnTheWay ? 'must be a map' : 'may not stand in a release (docs/updates.md has what may)',
+        });
     }
   };
   walk(values, '');

@@ -14,6 +14,8 @@ export class AppError extends Error {
 
 /** The text of anything that was thrown. */
 export function errorText(error: unknown): string {
-  if (error instanceof AppError && error.remedy !== undefined) return `${error.message}. ${error.remedy}`;
+  if (error instanceof AppError && error.remedy !== undefined) {
+    return `${error.message}${/[.?!]$/.test(error.message) ? '' : '.'} ${error.remedy}`;
+  }
   return error instanceof Error ? error.message : String(error);
 }

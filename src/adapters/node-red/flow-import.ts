@@ -69,7 +69,8 @@ export function readReleaseFlows(text: string): FlowNodes {
 
 /** The same, of the folder that a release is made of. @throws AppError `usage`, `flow-file-invalid` */
 export function readFlowsFolder(folder: string): FlowNodes {
-  return readReleaseFlows(textOf(join(folder, FLOWS_IN_RELEASE)));
+  const remedy = `The folder needs ${FLOWS_IN_RELEASE}: what entryphone flows export writes`;
+  return readReleaseFlows(textOf(join(folder, FLOWS_IN_RELEASE), remedy));
 }
 
 /** @param known what the Admin API names; subflows are known by the flows themselves */
@@ -142,12 +143,14 @@ function keptBy(info: string): FlowNode | undefined {
   }
 }
 
-function textOf(file: string): string {
+function textOf(file: string, remedy?: string): string {
   let handle: number;
   try {
     handle = openSync(file, 'r');
   } catch (error) {
-    throw new AppError('usage', `${file} can't be read (${(error as NodeJS.ErrnoException).code})`);
+    throw new AppError('usage', `${file} can't be read (${(error as NodeJS.ErrnoException).code})`, {
+      ...(remedy === undefined ? {} : { remedy }),
+    });
   }
   try {
     const { size } = fstatSync(handle);

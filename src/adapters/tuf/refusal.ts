@@ -89,6 +89,8 @@ const RULES: readonly Rule[] = [
 ];
 
 const REMEDIES: Partial<Record<TrustRefusal, string>> = {
+  'trust-target-unknown':
+    'Sign it with: entryphone release sign; then entryphone keys refresh, where the keys of snapshot and timestamp are',
   'trust-expired': 'entryphone keys refresh renews it where the repository is; and see that the clock is right',
   'trust-unsigned': 'Sign it with the keys of this repository; after a rotation, with the new ones',
   'trust-threshold': 'Each holder of a key signs: entryphone keys sign',

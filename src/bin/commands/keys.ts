@@ -158,6 +158,9 @@ async function report(
       note(`waits: ${role} has ${signatures} of ${threshold} signatures; the others sign with: entryphone keys sign`);
     }
     for (const [role, when] of expires) note(`expires: ${role} ${when}`);
+    if (outcome.published.length > 0 && !outcome.published.includes('timestamp')) {
+      note('no station sees this yet: run entryphone keys refresh where the keys of snapshot and timestamp are');
+    }
   });
 }
 
@@ -170,17 +173,25 @@ async function openKeys(folder: string, wanted: ReadonlySet<string>): Promise<Si
   const opened: SigningKey[] = [];
   for (const key of await readKeyFolder(folder)) {
     if (!key.hasPrivate || !wanted.has(key.keyId)) continue;
-    const name = basename(key.path);
-    try {
-      opened.push(await openSigningKey(key, await passphraseFor(name)));
-    } catch (error) {
-      if (!(error instanceof AppError) || error.code !== 'key-locked') throw error;
-      throw new AppError('key-locked', `${name}: ${error.message}`, {
-        ...(error.remedy === undefined ? {} : { remedy: error.remedy }),
-      });
-    }
+    opened.push(await openNamed(key, openSigningKey));
   }
   return opened;
+}
+
+/** Asks for a key's passphrase, and names the key where that is wrong. @throws AppError `key-locked`, `key-invalid` */
+export async function openNamed<T>(
+  key: StoredKey,
+  open: (key: StoredKey, passphrase: string) => Promise<T>,
+): Promise<T> {
+  const name = basename(key.path);
+  try {
+    return await open(key, await passphraseFor(name));
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== 'key-locked') throw error;
+    throw new AppError('key-locked', `${name}: ${error.message}`, {
+      ...(error.remedy === undefined ? {} : { remedy: error.remedy }),
+    });
+  }
 }
 
 function shown({ role, keyId, publicHex, hasPrivate, path }: StoredKey): object {

@@ -80,7 +80,10 @@ export function runningStations(only?: string): { readonly id: string; readonly 
       'not-running',
       only === undefined ? 'no station is running here' : `no station ${only} is running here`,
       {
-        remedy: found.length > 0 ? `There is: ${found.map((one) => one.id).join(', ')}` : 'Start two with: make run',
+        remedy:
+          found.length > 0
+            ? `There is: ${found.map((one) => one.id).join(', ')}`
+            : 'Start two with: make run; a board: systemctl start entryphone.target',
       },
     );
   }

@@ -15,9 +15,8 @@ import { AppError } from '../../core/errors.js';
 import { silentLogger } from '../../core/logger.js';
 import type { Manifest } from '../../fleet/manifest.js';
 import { readManifest } from '../../protocol/release-manifest.js';
-import { repositoryOf, signAndTell } from './keys.js';
+import { openNamed, repositoryOf, signAndTell } from './keys.js';
 import { note, printJson } from './output.js';
-import { passphraseFor } from './passphrase.js';
 
 interface SignOptions {
   readonly repository?: string;
@@ -70,7 +69,7 @@ async function signForRescue(folder: string, file: string, bytes: Uint8Array, ma
       remedy: 'entryphone keys create rescue; and it must stand in the root',
     });
   }
-  const privateKey = await openKey(key, await passphraseFor(basename(key.path)));
+  const privateKey = await openNamed(key, openKey);
   const own = { privateKey, publicBytes: publicBytes(privateKey), trustedComment: rescueComment(manifest) };
   await writeFile(`${file}.minisig`, signMinisign(bytes, own));
 }
@@ -78,7 +77,9 @@ async function signForRescue(folder: string, file: string, bytes: Uint8Array, ma
 async function verifySignature(place: string, options: VerifyOptions): Promise<void> {
   const { bytes, manifest } = await manifestOf(place);
   const initialRoot = await readFile(options.root, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new AppError('usage', `--root ${options.root} can't be read (${error.code})`);
+    throw new AppError('usage', `--root ${options.root} can't be read (${error.code})`, {
+      remedy: 'It is REPOSITORY/metadata/1.root.json, or your own copy of that',
+    });
   });
   const dir = mkdtempSync(join(tmpdir(), 'entryphone-verify-'));
   try {

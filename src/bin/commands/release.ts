@@ -41,7 +41,9 @@ export function addReleaseCommands(program: Command): Command {
   const release = program.command('release').description('releases: built, checked, compared, published, signed');
   release
     .command('build')
-    .description('the same input makes the same bytes; only chunks that a repository lacks are added to it')
+    .description(
+      'makes a release of this checkout, or of a folder: the same input makes the same bytes; only chunks that a repository lacks are added to it',
+    )
     .requiredOption('--out <folder>', 'the repository')
     .addOption(
       new Option('--kind <kind>', 'what it is').choices([...RELEASE_KINDS]).default('firmware' satisfies ReleaseKind),
