@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -267,6 +267,14 @@ test('who could write here once keeps nothing out for ever, and wears no disk', 
   for (let n = 0; n < 200; n++) await next.say(`job/ghost-${n}`, { ...job(`ghost-${n}`), do: 'cancel', reason: 'x' });
   const heard = next.reports.length - told;
   t.ok(heard > 10 && heard <= 100, `${heard} of 200`);
+  const long = await intake(t);
+  const words = { do: 'cancel', reason: '\u0001'.repeat(200) };
+  for (let n = 0; n < 32; n++)
+    await long.say(`job/${'x'.repeat(60)}${n}`, { ...job(`${'x'.repeat(60)}${n}`), ...words });
+  t.ok(statSync(join(long.dir, 'jobs.json')).size > 32_768, 'long words');
+  const again = await intake(t, { dir: long.dir });
+  await again.say(`job/${'x'.repeat(60)}7`, job(`${'x'.repeat(60)}7`));
+  t.match(again.reports, [{ state: 'canceled' }], 'are remembered');
   t.match(next.open.refused.all(), { flood: 200 - heard });
 });
 

@@ -4,7 +4,7 @@ import type { Clock } from '../core/clock.js';
 import { writeDurably } from '../core/durable-file.js';
 import type { Logger } from '../core/logger.js';
 import { RELEASE_KINDS, type ReleaseKind } from '../fleet/manifest.js';
-import { parseBody } from '../protocol/call-message.js';
+import { parseJson } from '../protocol/call-message.js';
 import { jobReportSchema } from '../protocol/update-job.js';
 
 /** So many are remembered one by one. */
@@ -49,7 +49,7 @@ export class DoneJobs {
   /** A damaged file is as good as none: the plan of an update refuses what is installed, or older. */
   static async open(path: string, clock: Clock, logger: Logger): Promise<DoneJobs> {
     const text = await readFile(path).catch(() => null);
-    const parsed = text === null ? null : parseBody(fileSchema, text);
+    const parsed = text === null ? null : parseJson(fileSchema, jsonOf(text));
     if (parsed?.ok === false) logger.warn({ path, fault: parsed.fault }, 'the list of jobs that are done is damaged');
     return new DoneJobs(path, clock, parsed?.ok === true ? parsed.value : { v: 1, floorMs: 0, done: [] });
   }
@@ -114,6 +114,15 @@ export class DoneJobs {
       typeof fileSchema
     >;
     return writeDurably(this.#path, `${JSON.stringify(content)}\n`);
+  }
+}
+
+/** Our own: 32 jobs with long words are more than a message may have. */
+function jsonOf(text: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(text).toString());
+  } catch {
+    return undefined;
   }
 }
 
