@@ -9,9 +9,10 @@ import { createKey, openSigningKey, readKeyFolder, roleKeys } from '../src/adapt
 import { TufRepository } from '../src/adapters/tuf/repository.js';
 import { stationTables } from '../src/bin/commands/fleet-tables.js';
 import { loadManagerConfig } from '../src/config/manager-config.js';
-import { ManualClock } from '../src/core/clock.js';
+import { ManualClock, systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { commandKey } from '../src/manager/command-key.js';
+import { FleetManager } from '../src/manager/manager.js';
 import { TimestampKeeper } from '../src/manager/timestamp-keeper.js';
 import { bench, client, fleet, folder, StationDouble } from './support/manager-bench.js';
 import { until } from './support/site.js';
@@ -97,6 +98,21 @@ test('a manager knows its stations, and has them do what they are told; each ord
   t.match(manager.store.audits(1)[0], { outcome: 'unheard' });
   const shown = stationTables(await ask.call('fleet.station', { station: 'door' }), Date.now());
   t.match(shown, /door@home.*away[\s\S]*selftest.*verdict[\s\S]*restart media: too-soon/);
+
+  // One without a broker knows nobody, and says why; what was never ordered has a way on.
+  const lone = folder(t);
+  const mqtt = { url: 'mqtts://127.0.0.1:1', ...site.host.credentialsOf('fleet-manager') };
+  const config = { mqtt, state: join(lone, 'state'), run: join(lone, 'run') };
+  const alone = await FleetManager.start({ config, clock: systemClock, logger: silentLogger });
+  t.teardown(() => alone.close());
+  const [none, unknown, unordered] = await Promise.all([
+    fleet(lone, 'stations'),
+    fleet(lone, 'watch', 'u-1'),
+    fleet(lone, 'audit'),
+  ]);
+  t.match(none, { code: 0, out: /no station was heard of yet/, err: /not connected to its broker\. / });
+  t.match(unknown, { code: 1, err: /no job u-1\. See: entryphone fleet jobs/ });
+  t.match(unordered, { code: 0, out: /^$/, err: /nothing was ordered yet/ });
 });
 
 test('what a manager remembers is bounded, outlasts it, and a damaged file is set aside', async (t) => {

@@ -110,7 +110,7 @@ export class Jobs {
   cancel(jobId: string, by: string): JobView {
     const { store, clock } = this.#options;
     const job = store.job(jobId);
-    if (job === undefined) throw new AppError('job-unknown', `there is no job ${jobId}`);
+    if (job === undefined) throw noJob(jobId);
     if (job.isOver) throw new AppError('job-over', `the job ${jobId} is over: ${job.now.state}`);
     const { site, station } = job;
     store.audit({ by, what: 'cancel', target: `${station}@${site}`, outcome: 'ordered', detail: jobId });
@@ -188,7 +188,7 @@ export class Jobs {
 
   #changed(jobId: string): JobView {
     const job = this.#options.store.job(jobId);
-    if (job === undefined) throw new AppError('job-unknown', `there is no job ${jobId}`);
+    if (job === undefined) throw noJob(jobId);
     this.#options.onChange(job);
     return job;
   }
@@ -263,4 +263,8 @@ export class Jobs {
       // Said again when the broker is there.
       .catch((error: unknown) => logger.debug({ path, error: errorText(error) }, 'the broker was not told of a job'));
   }
+}
+
+function noJob(jobId: string): AppError {
+  return new AppError('job-unknown', `there is no job ${jobId}`, { remedy: 'See: entryphone fleet jobs' });
 }

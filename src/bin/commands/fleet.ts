@@ -104,6 +104,9 @@ async function stations(options: Common): Promise<void> {
     const found = await manager.call('fleet.stations', {});
     if (options.json === true) printJson({ ok: true, failed: [], ...found });
     else process.stdout.write(`${stationsTable(found.stations, Date.now())}\n`);
+    // What the table says is then of before, or nothing at all.
+    const { broker } = await manager.call('manager.status', {});
+    if (!broker.connected) note(`the manager is not connected to its broker. ${broker.fault ?? 'It is trying'}`);
   });
 }
 
@@ -128,7 +131,9 @@ async function watch(jobIds: string[], options: Common): Promise<void> {
   await followed({ ...options, watch: true }, async (manager) => {
     const found = (await manager.call('fleet.jobs', { jobIds })).jobs;
     const missing = jobIds.find((jobId) => !found.some((job) => job.jobId === jobId));
-    if (missing !== undefined) throw new AppError('job-unknown', `there is no job ${missing}`);
+    if (missing !== undefined) {
+      throw new AppError('job-unknown', `there is no job ${missing}`, { remedy: 'See: entryphone fleet jobs' });
+    }
     return found;
   });
 }
@@ -292,6 +297,7 @@ async function audit(options: Common & { readonly most: string }): Promise<void>
     const { audit: entries } = await manager.call('fleet.audit', { most });
     if (options.json === true) printJson({ ok: true, failed: [], audit: entries });
     else {
+      if (entries.length === 0) note('nothing was ordered yet');
       for (const { atMs, by, what, target, outcome, detail } of entries.toReversed()) {
         process.stdout.write(`${new Date(atMs).toISOString()} ${by} ${what} ${target}: ${outcome} ${detail}\n`);
       }
