@@ -136,7 +136,10 @@ async function livesOf(
     const ended = Promise.withResolvers<UpdateJournal | null>();
     const station = new UpdatedStation({
       ...{ config, board, firmware: '1.4.0', clock, logger: silentLogger, noise: () => null },
-      ...{ lacks: async () => (isUp === true ? null : 'media does not run'), isOnBroker: () => true },
+      ...{
+        lacks: async () => (isUp === true ? null : { text: 'media does not run', withinMs: 45_000 }),
+        isOnBroker: () => true,
+      },
       selfTest: () => Promise.reject(new Error('nobody asks for it')),
       notify: { restart: (what) => what === 'everything' && ended.resolve(null) },
     });

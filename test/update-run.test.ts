@@ -372,10 +372,12 @@ test('processes that are up for a moment only are told by name', async (t) => {
     ...{ noise: () => null, isOnBroker: () => true, notify: { restart: () => {} }, logger: silentLogger },
     clock: { ...clock, after: (_ms, what) => systemClock.after(0, what) },
     // Up at the third look, gone at the fifth.
-    lacks: async () => ([3, 4].includes(++looks) ? null : 'flows do not run (absent)'),
+    lacks: async () => ([3, 4].includes(++looks) ? null : { text: 'flows do not run (absent)', withinMs: 120_000 }),
     selfTest: () => Promise.reject(new Error('nobody asks for it')),
   });
   t.equal(await station.prove('processes-ready', signal), null);
   t.equal(await station.prove('test-call', signal), 'not all processes stayed up: flows do not run (absent)');
+  const before = looks;
   t.equal(await station.prove('processes-ready', signal), 'not all processes became ready: flows do not run (absent)');
+  t.equal(looks - before, 120, 'given up when it has had its seconds');
 });

@@ -18,6 +18,11 @@ import type { SelfTest } from './self-test.js';
 import type { StationReports } from './station-reports.js';
 import { StationUpdates } from './station-updates.js';
 
+/** Nobody can call meanwhile. */
+const MEDIA_WITHIN_MS = 45_000;
+/** They may take half a minute to start on a small board, and buttons ring without them. */
+const FLOWS_WITHIN_MS = 120_000;
+
 /** The station's own updates, and what the fleet manager says of them. */
 export interface OpenUpdates {
   readonly own: StationUpdates;
@@ -58,10 +63,11 @@ export async function openUpdates(parts: {
     firmware: installedVersion(),
     noise: () => (isInCall() ? 'a call lives' : isDoorOpen() ? 'the door is open' : null),
     lacks: async () => {
-      if ((await engine.status()) === null) return 'media does not run';
+      if ((await engine.status()) === null) return { text: 'media does not run', withinMs: MEDIA_WITHIN_MS };
       const { state = 'running', fault = null } = flows()?.status ?? {};
       if (state === 'running' || state === 'idle') return null;
-      return `flows do not run (${state}${fault === null ? '' : `: ${fault.text}`})`;
+      const text = `flows do not run (${state}${fault === null ? '' : `: ${fault.text}`})`;
+      return { text, withinMs: FLOWS_WITHIN_MS };
     },
     isOnBroker: () => link.state.connected,
     selfTest: () => selfTest.run('update'),

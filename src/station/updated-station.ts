@@ -16,14 +16,22 @@ import { askByFile } from './ask-by-file.js';
  */
 export const UPDATE_RESTART_FILE = 'ask/update-restart';
 
+/** A process that is not up. */
+export interface Lacking {
+  /** In words. */
+  readonly text: string;
+  /** How long a release on trial may lack it. */
+  readonly withinMs: number;
+}
+
 export interface UpdatedStationOptions {
   readonly config: Config;
   readonly board: Board;
   readonly firmware: string;
   /** What would be disturbed, in words; null: nothing. */
   readonly noise: () => string | null;
-  /** Which process is not up that should be, in words; null: all are. */
-  readonly lacks: () => Promise<string | null>;
+  /** Which process is not up that should be; null: all are. */
+  readonly lacks: () => Promise<Lacking | null>;
   readonly isOnBroker: () => boolean;
   readonly selfTest: () => Promise<SelfTestResult>;
   readonly notify: Pick<Notifier, 'restart'>;
@@ -31,8 +39,6 @@ export interface UpdatedStationOptions {
   readonly logger: Logger;
 }
 
-/** Flows may take half a minute to start on a small board. */
-const READY_WITHIN_MS = 120_000;
 /** From when all were ready. */
 const STAYS_MS = 5_000;
 const BROKER_WITHIN_MS = 60_000;
@@ -111,9 +117,16 @@ export class UpdatedStation implements UpdateStation {
   }
 
   async #ready(signal: AbortSignal): Promise<string | null> {
-    const isReady = await this.#until(() => this.isReady(), signal, READY_WITHIN_MS);
-    this.#readyAtMs = this.#options.clock.nowMs();
-    return isReady ? null : `not all processes became ready: ${await this.#options.lacks()}`;
+    const { clock, lacks } = this.#options;
+    const sinceMs = clock.nowMs();
+    for (;;) {
+      signal.throwIfAborted();
+      const lacking = await lacks();
+      this.#readyAtMs = clock.nowMs();
+      if (lacking === null) return null;
+      if (this.#readyAtMs - sinceMs >= lacking.withinMs) return `not all processes became ready: ${lacking.text}`;
+      await new Promise<void>((resolve) => clock.after(LOOK_EVERY_MS, resolve));
+    }
   }
 
   /** The last proof. A process that ends again and again is there between two starts. */
@@ -121,7 +134,7 @@ export class UpdatedStation implements UpdateStation {
     const { clock, lacks } = this.#options;
     for (;;) {
       const lacking = await lacks();
-      if (lacking !== null) return `not all processes stayed up: ${lacking}`;
+      if (lacking !== null) return `not all processes stayed up: ${lacking.text}`;
       if (clock.nowMs() - this.#readyAtMs >= STAYS_MS) return null;
       await new Promise<void>((resolve) => clock.after(LOOK_EVERY_MS, resolve));
       signal.throwIfAborted();
