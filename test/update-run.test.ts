@@ -23,6 +23,7 @@ import { diskBeforeParts, KindMachine, partRelease } from '../src/lab/kind-machi
 import { LabLauncher } from '../src/lab/lab-launcher.js';
 import { PowerCutDisk } from '../src/lab/power-cut-disk.js';
 import { type Behaviour, diskWithOldRelease, labReleases, UpdateMachine } from '../src/lab/update-machine.js';
+import type { SelfTestName } from '../src/protocol/selftest.js';
 import { UpdatedStation } from '../src/station/updated-station.js';
 import { folderSource, repositoryOf } from '../src/update/folder-source.js';
 import { JobFile } from '../src/update/job-file.js';
@@ -380,4 +381,34 @@ test('processes that are up for a moment only are told by name', async (t) => {
   const before = looks;
   t.equal(await station.prove('processes-ready', signal), 'not all processes became ready: flows do not run (absent)');
   t.equal(looks - before, 120, 'given up when it has had its seconds');
+});
+
+test('a test call that is poor for a moment is made again; what no moment explains is not', async (t) => {
+  const check = (name: SelfTestName, reason: string) => ({
+    ...{ name, reason, text: reason, outcome: reason === 'heard' ? ('pass' as const) : ('fail' as const) },
+    ...{ remedy: null, figures: {} },
+  });
+  const proven = async (proof: 'self-test' | 'test-call', ...each: readonly (readonly [string, string])[]) => {
+    let runs = 0;
+    const station = new UpdatedStation({
+      ...{ config: { board: 'virtual-board.yaml', update: { needsSelfTest: true } } as Config, board: {} as Board },
+      ...{ noise: () => null, isOnBroker: () => true, notify: { restart: () => {} }, logger: silentLogger },
+      ...{ lacks: async () => null, firmware: '1.0.0' },
+      clock: { ...systemClock, nowMs: () => 60_000, after: (_ms, what) => systemClock.after(0, what) },
+      selfTest: async () => {
+        const [sound = '', call = ''] = each[runs++] ?? [];
+        const checks = [check('sound', sound), check('call', call)];
+        return { ok: true, verdict: 'pass' as const, failed: [], checks, by: 'update', at: 0, durationMs: 0 };
+      },
+    });
+    return { fault: await station.prove(proof, new AbortController().signal), runs };
+  };
+  const [poor, good] = [['heard', 'poor'] as const, ['heard', 'heard'] as const];
+  t.same(await proven('test-call', poor, poor, good), { fault: null, runs: 3 });
+  t.same(await proven('test-call', poor, poor, poor, good), { fault: 'self-test, call: poor (poor)', runs: 3 });
+  t.same(await proven('self-test', ['not-heard', 'heard'], good), {
+    fault: 'self-test, sound: not-heard (not-heard)',
+    runs: 1,
+  });
+  t.same(await proven('self-test', ['distorted', 'heard'], good), { fault: null, runs: 2 });
 });
