@@ -65,7 +65,7 @@ export class CardlessEnd {
   }
 
   /** What came back of the last second's sweep. */
-  result(): ProbeResult {
+  result(): Omit<ProbeResult, 'mos'> {
     const frame = frameSamples(this.#rateHz);
     const kept = this.#heard.length;
     const filled = Math.min(kept, this.#frames * frame);

@@ -167,8 +167,9 @@ export class Sessions {
 
   /** Of a session that probes. @throws AppError `session-unknown`, `session-has-cards` */
   async probed(sessionId: string): Promise<ProbeResult> {
-    const { cardless } = await this.#find(sessionId);
-    if (cardless !== null) return cardless.result();
+    const session = await this.#find(sessionId);
+    const { cardless } = session;
+    if (cardless !== null) return { ...cardless.result(), mos: figuresOf(session).quality.mos.listening };
     throw new AppError('session-has-cards', `session ${sessionId} sends what the microphone hears, no test signal`);
   }
 

@@ -49,6 +49,8 @@ export type LoopMeasurement = z.infer<typeof loopMeasurement>;
 
 /** What a session that probes has heard of its own signal. */
 export const probeResult = z.object({
+  /** How the session is heard now (E-model, listening), 1 to 4.5; null while nothing can be said. */
+  mos: z.number().nullable(),
   correlation: z.number(),
   /** From the frame that was sent until it came back, decoded; null while nothing has. */
   roundTripMs: z.number().nullable(),

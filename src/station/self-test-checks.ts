@@ -1,8 +1,5 @@
 import type { LoopMeasurement, SelfTestCheck } from '../protocol/selftest.js';
-import type { TestCallOutcome } from './test-call.js';
-
-/** Of 5; below it most people are dissatisfied (ITU-T G.107, table B.1). */
-export const LEAST_MOS = 3.1;
+import { LEAST_MOS, type TestCallOutcome } from './test-call.js';
 
 type Check = SelfTestCheck;
 type Figures = Check['figures'];

@@ -45,6 +45,8 @@ export class EngineDouble {
   restarts = 0;
   isLogFollowed = false;
   fails = false;
+  /** MOS of a probing session, at each time of asking; then it is good. */
+  readonly scores: number[] = [];
   /** Correlation of what a probing session hears. */
   probes = 0.9;
   /** What a measurement of the loop finds. */
@@ -110,6 +112,7 @@ export class EngineDouble {
           return { figures: figures(sessionId) };
         },
         'session.probe': () => ({
+          mos: engine.scores.shift() ?? 4.3,
           correlation: engine.probes,
           roundTripMs: engine.probes === 0 ? null : 120,
           levelDb: -1,
