@@ -72,7 +72,7 @@ test('a station tries itself, says what it found, and gives way to whoever needs
   await door.online();
 
   // A media process that stumbles as it starts: three seconds of it say nothing yet.
-  door.engine.scores.push(...Array<number>(7).fill(2.9));
+  door.engine.scores.push(...Array<number>(7).fill(3.4));
   const [result, same] = await Promise.all([run(door), run(door)]);
   t.same(door.engine.scores, [], 'it is listened to until it is good');
   t.same(result, same, 'who asks meanwhile gets the same');

@@ -14,13 +14,15 @@ import { contentOf, type Signalling } from './signalling.js';
 
 /** Of 5; below it most people are dissatisfied (ITU-T G.107, table B.1). */
 export const LEAST_MOS = 3.1;
+/** Below it some people are dissatisfied (the same table): a second look is worth its seconds. */
+const SURE_MOS = 3.6;
 /** As a caller waits for any word of the callee (call/call.ts). */
 const ANSWER_MS = 4_000;
 /** The reports of both ends have come by then. */
 const LEAST_TALK_MS = 3_000;
 const MOST_TALK_MS = 7_000;
-/** A media process that has just started may stumble once; what is poor still after this is not that. */
-const MOST_POOR_MS = 12_000;
+/** A media process that has just started may stumble once; what is not good after this is not that. */
+const MOST_UNSURE_MS = 12_000;
 const ASK_EVERY_MS = 500;
 const NOTHING: ProbeResult = { mos: null, correlation: 0, roundTripMs: null, levelDb: null };
 
@@ -147,8 +149,8 @@ export class TestCall {
       if (heard.correlation >= this.#probe.correlation) this.#probe = heard;
       const talkedMs = clock.nowMs() - sinceMs;
       const isHeard = this.#probe.roundTripMs !== null;
-      const isPoor = heard.mos !== null && heard.mos < LEAST_MOS;
-      const mostMs = !isHeard ? MOST_TALK_MS : isPoor ? MOST_POOR_MS : LEAST_TALK_MS;
+      const isUnsure = heard.mos !== null && heard.mos < SURE_MOS;
+      const mostMs = !isHeard ? MOST_TALK_MS : isUnsure ? MOST_UNSURE_MS : LEAST_TALK_MS;
       if (talkedMs >= mostMs) this.end(isHeard ? 'heard' : 'not-heard');
       else this.#listen(sinceMs);
     });
