@@ -57,6 +57,7 @@ interface Running {
   readonly signal: AbortSignal;
   readonly end: (state?: JobProgress['state'], reason?: string | null) => Promise<void>;
   readonly fail: (code: string) => void;
+  readonly breakDown: (error: Error) => void;
 }
 
 async function intake(
@@ -78,7 +79,7 @@ async function intake(
         await until(() => reports.length > before);
       };
       const fail = (code: string): void => reject(new AppError(code, 'it did not come'));
-      runs.push({ order, told, signal, end, fail });
+      runs.push({ order, told, signal, end, fail, breakDown: reject });
       return promise;
     },
   });
@@ -297,6 +298,10 @@ test('a job waits for a broker that is away, to its deadline; what does not pass
   await ask(job('two'));
   runs.at(-1)?.fail('trust-expired');
   await until(() => states().includes('two failed'));
+  await ask(job('full'));
+  runs.at(-1)?.breakDown(Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' }));
+  await until(() => states().includes('full failed'));
+  t.match(reports.at(-1), { id: 'full', reason: 'the disk is full' }, 'in words');
   await ask(job('three'));
   const told = reports.length;
   runs.at(-1)?.fail('trust-unreachable');

@@ -9,6 +9,7 @@ import { type JobReport, readWanted, type Wanted, type WantedUpdate } from '../p
 import { DoneJobs, MOST_AHEAD_MS } from './done-jobs.js';
 import { pause } from './pace.js';
 import { type QuietHours, untilQuietHoursMs } from './quiet-hours.js';
+import { reasonOf } from './update-run.js';
 
 /** What is told of a job while it goes on, and at its end. */
 export type JobProgress = Pick<JobReport, 'seq' | 'state' | 'step' | 'progress' | 'reason'>;
@@ -287,7 +288,7 @@ export class JobIntake {
       const ended = (state: 'failed' | 'canceled' | 'timed_out', reason: string): JobProgress => ({
         ...{ seq: seq + 1, step, progress, state, reason },
       });
-      if (!(error instanceof AppError) || !PASSING.has(error.code)) return ended('failed', errorText(error));
+      if (!(error instanceof AppError) || !PASSING.has(error.code)) return ended('failed', reasonOf(error));
       const leftMs = (order.deadlineMs ?? Infinity) - clock.wallMs();
       if (leftMs <= 0) return ended('timed_out', `its time is over: ${error.message}`);
       told({ ...last(), seq: seq + 1, reason: error.message.slice(0, MOST_REASON_CHARS) });

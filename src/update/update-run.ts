@@ -194,7 +194,7 @@ export class UpdateRun implements StepContext {
 }
 
 /** In words that a fleet manager reads. */
-function reasonOf(error: unknown): string {
+export function reasonOf(error: unknown): string {
   if (isFull(error)) return 'the disk is full';
   if ((error as NodeJS.ErrnoException).code === 'EROFS') return 'the slot is read-only';
   return errorText(error);
