@@ -19,8 +19,8 @@ const kinds = {
 } as const;
 const isKind = (argument: string): argument is keyof typeof kinds => Object.hasOwn(kinds, argument);
 const kind = process.argv.find(isKind);
-// Some at once, since a file mostly waits; each has ports, cards and pins of its own. More would only stretch what is awaited.
-const here = { folder: '.', timeoutSeconds: 180, jobs: Math.min(3, availableParallelism() + 1) };
+// Two at once halve the time; each has ports, cards and pins of its own. More would only stretch what is awaited.
+const here = { folder: '.', timeoutSeconds: 180, jobs: Math.min(2, availableParallelism()) };
 const { folder: name, timeoutSeconds, jobs } = kind === undefined ? here : kinds[kind];
 const folder = resolve(import.meta.dirname, '..', name);
 const chosen = process.argv.slice(2).filter((argument) => !isKind(argument));
