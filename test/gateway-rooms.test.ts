@@ -77,7 +77,7 @@ test('a worker that is killed, or hangs: its rooms are back with their ports, th
       return hit.every(({ heard }) => heard.includes(500));
     });
     const backMs = systemClock.nowMs() - since;
-    t.ok(backMs < 1_500, `back after ${Math.round(backMs)} ms (${why})`);
+    t.ok(backMs < 5_000, `back after ${Math.round(backMs)} ms (${why})`);
     t.same(placeOf(hitId)?.legs, legs, 'the same ports, towards the same parties');
     t.ok((await forwarded()) > before, 'what the ended worker forwarded is not forgotten');
   }
