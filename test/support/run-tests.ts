@@ -4,11 +4,12 @@
  *
  *   run-tests.js [--long | --peers] [name…]     `rtp call` for two files; --long or --peers for those of that folder
  */
-import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { styleText } from 'node:util';
+import tap from 'tap';
 import { Parser, type Result } from 'tap-parser';
 
 const root = resolve(import.meta.dirname, '../../..');
@@ -74,19 +75,23 @@ parser.on('assert', ({ ok, name: path, time, diag }: Result) => {
   if (failed === 0) failures.push(`${name}\n${JSON.stringify(diag ?? {}, null, 2)}`);
 });
 
-const tap = join(root, 'node_modules/tap/dist/esm/run.mjs');
-const child = spawn(
-  process.execPath,
-  [tap, 'run', '--disable-coverage', '--reporter=tap', `--jobs=${jobs}`, `--timeout=${timeoutSeconds}`, ...files],
-  { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
-);
-child.stdout.pipe(parser);
-const exited = new Promise<number>((done) => child.once('exit', (code) => done(code ?? 1)));
-if (files.length > 0) await new Promise<void>((done) => parser.once('complete', () => done()));
-const exitCode = await exited;
+tap.jobs = jobs;
+// Of a file's own tap, which counts; that of this process is none.
+const env = { ...process.env, TAP_TIMEOUT: String(timeoutSeconds) };
+tap.setTimeout(0);
+tap.pipe(parser);
+for (const file of files) {
+  // Not by `tap run`, which loads its coverage into each process that a test starts, be it disabled: half of all the time.
+  const args = ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', file];
+  const how = { buffered: true, timeout: 1_000 * timeoutSeconds, cwd: root, env, stdio: 'inherit' } as const;
+  void tap.spawn('env', args, how, file);
+}
+const complete = files.length > 0 ? once(parser, 'complete') : Promise.resolve();
+tap.end();
+await complete;
 
 for (const failure of failures) console.log(`\n${styleText('red', 'not ok')} ${failure}`);
 // A file that crashed outside its tests has failed, though none of its tests did.
-if ((exitCode !== 0 || failedFiles > 0) && sums.failed === 0) sums.failed = Math.max(1, failedFiles);
+if (sums.failed === 0) sums.failed = failedFiles;
 console.log(`${sums.passed} passed, ${sums.failed} failed, ${sums.skipped} skipped`);
-process.exitCode = sums.failed === 0 && sums.passed > 0 && exitCode === 0 ? 0 : 1;
+process.exitCode = sums.failed === 0 && sums.passed > 0 ? 0 : 1;
