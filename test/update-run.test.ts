@@ -14,7 +14,6 @@ import { dirname, join } from 'node:path';
 import { type Test, test } from 'tap';
 import { machineDisk } from '../src/adapters/slots/slot-disk.js';
 import type { SlotsOnDisk } from '../src/adapters/slots/slot-store.js';
-import type { Board, Config } from '../src/config/schema.js';
 import { ManualClock, systemClock } from '../src/core/clock.js';
 import { silentLogger } from '../src/core/logger.js';
 import { type Chunk, chunkFile } from '../src/fleet/manifest.js';
@@ -23,8 +22,6 @@ import { diskBeforeParts, KindMachine, partRelease } from '../src/lab/kind-machi
 import { LabLauncher } from '../src/lab/lab-launcher.js';
 import { PowerCutDisk } from '../src/lab/power-cut-disk.js';
 import { type Behaviour, diskWithOldRelease, labReleases, UpdateMachine } from '../src/lab/update-machine.js';
-import type { SelfTestName } from '../src/protocol/selftest.js';
-import { UpdatedStation } from '../src/station/updated-station.js';
 import { folderSource, repositoryOf } from '../src/update/folder-source.js';
 import { JobFile } from '../src/update/job-file.js';
 import type { UpdateStation } from '../src/update/step-context.js';
@@ -61,7 +58,7 @@ test('a good release is installed, started by the launcher, proves itself and st
   const { machine } = await machineOf(t, 'good');
   const { state, reason } = await machine.update();
   t.same({ state, reason }, { state: 'succeeded', reason: null });
-  t.same(machine.steps, LONG_WAY);
+  t.same(machine.job.steps, LONG_WAY);
   t.same(await machine.runs(), { version: '1.1.0', floor: '1.1.0', failedThere: null });
   await machine.start();
   t.same(machine.starts.at(-1), { slot: 'b', isWhole: true }, 'and it is started the next time, too');
@@ -127,7 +124,7 @@ test('flows, configuration, models: what ran before is the first slot; the proce
         mute: [...ways[kind].slice(0, -2), ...back],
         refused: [...ways[kind].slice(0, ways[kind].indexOf('check-content') + 1), 'clean'],
       };
-      t.same(machine.steps, expected[behaviour], `${behaviour} ${kind}`);
+      t.same(machine.job.steps, expected[behaviour], `${behaviour} ${kind}`);
       // One of each step stands for all here; `lab powercut` does all, and loses what was not synced.
       if (`${behaviour} ${kind}` !== 'good flows' && `${behaviour} ${kind}` !== 'mute config') continue;
       const cutIn = new Set<string>();
@@ -139,13 +136,17 @@ test('flows, configuration, models: what ran before is the first slot; the proce
           () => true,
         );
         if (!isCut) break;
-        const step = cut.steps.at(-1) ?? 'before the first';
+        const step = cut.job.steps.at(-1) ?? 'before the first';
         cutIn.add(step);
         const again = machineOn(cut.disk);
         const fault = await again.update().then((journal) => again.fault(journal), String);
         if (fault !== null) t.fail(`${behaviour} ${kind}, killed at call ${cutAt} in ${step}: ${fault}`);
       }
-      t.same([...cutIn], [...new Set(['before the first', ...machine.steps])], `${behaviour} ${kind}: in each step`);
+      t.same(
+        [...cutIn],
+        [...new Set(['before the first', ...machine.job.steps])],
+        `${behaviour} ${kind}: in each step`,
+      );
     }
   }
 });
@@ -338,77 +339,4 @@ test('a stick whose chunks are links, devices, pipes or files without end costs 
   execFileSync('mkfifo', [pipe.file]);
   await t.rejects(bring(pipe.chunk, none), { code: 'chunk-wrong' });
   await t.rejects(bring(absent.chunk, none), { code: 'chunk-absent' });
-});
-
-test('a board is known to releases by its profile, under whatever name that is installed', async (t) => {
-  const boardOf = async (board: Partial<Board>, file: string) => {
-    const station = new UpdatedStation({
-      ...{
-        config: { board: file } as Config,
-        board: board as Board,
-        firmware: '1.0.0',
-        notify: { restart: () => {} },
-      },
-      ...{
-        noise: () => null,
-        lacks: async () => null,
-        isOnBroker: () => true,
-        clock: systemClock,
-        logger: silentLogger,
-      },
-      selfTest: () => Promise.reject(new Error('nobody asks for it')),
-    });
-    return station.facts.board;
-  };
-  t.equal(await boardOf({ profile: 'raspberry-pi-4' }, '/etc/entryphone/board.yaml'), 'raspberry-pi-4');
-  t.equal(await boardOf({}, '/opt/entryphone/device/raspberry-pi-5.yaml'), 'raspberry-pi-5', 'one of before');
-});
-
-test('processes that are up for a moment only are told by name', async (t) => {
-  const signal = new AbortController().signal;
-  let looks = 0;
-  const clock = { ...systemClock, nowMs: () => looks * 1_000 };
-  const station = new UpdatedStation({
-    ...{ config: { board: 'virtual-board.yaml', update: {} } as Config, board: {} as Board, firmware: '1.0.0' },
-    ...{ noise: () => null, isOnBroker: () => true, notify: { restart: () => {} }, logger: silentLogger },
-    clock: { ...clock, after: (_ms, what) => systemClock.after(0, what) },
-    // Up at the third look, gone at the fifth.
-    lacks: async () => ([3, 4].includes(++looks) ? null : { text: 'flows do not run (absent)', withinMs: 120_000 }),
-    selfTest: () => Promise.reject(new Error('nobody asks for it')),
-  });
-  t.equal(await station.prove('processes-ready', signal), null);
-  t.equal(await station.prove('test-call', signal), 'not all processes stayed up: flows do not run (absent)');
-  const before = looks;
-  t.equal(await station.prove('processes-ready', signal), 'not all processes became ready: flows do not run (absent)');
-  t.equal(looks - before, 120, 'given up when it has had its seconds');
-});
-
-test('a test call that is poor for a moment is made again; what no moment explains is not', async (t) => {
-  const check = (name: SelfTestName, reason: string) => ({
-    ...{ name, reason, text: reason, outcome: reason === 'heard' ? ('pass' as const) : ('fail' as const) },
-    ...{ remedy: null, figures: {} },
-  });
-  const proven = async (proof: 'self-test' | 'test-call', ...each: readonly (readonly [string, string])[]) => {
-    let runs = 0;
-    const station = new UpdatedStation({
-      ...{ config: { board: 'virtual-board.yaml', update: { needsSelfTest: true } } as Config, board: {} as Board },
-      ...{ noise: () => null, isOnBroker: () => true, notify: { restart: () => {} }, logger: silentLogger },
-      ...{ lacks: async () => null, firmware: '1.0.0' },
-      clock: { ...systemClock, nowMs: () => 60_000, after: (_ms, what) => systemClock.after(0, what) },
-      selfTest: async () => {
-        const [sound = '', call = ''] = each[runs++] ?? [];
-        const checks = [check('sound', sound), check('call', call)];
-        return { ok: true, verdict: 'pass' as const, failed: [], checks, by: 'update', at: 0, durationMs: 0 };
-      },
-    });
-    return { fault: await station.prove(proof, new AbortController().signal), runs };
-  };
-  const [poor, good] = [['heard', 'poor'] as const, ['heard', 'heard'] as const];
-  t.same(await proven('test-call', poor, poor, good), { fault: null, runs: 3 });
-  t.same(await proven('test-call', poor, poor, poor, good), { fault: 'self-test, call: poor (poor)', runs: 3 });
-  t.same(await proven('self-test', ['not-heard', 'heard'], good), {
-    fault: 'self-test, sound: not-heard (not-heard)',
-    runs: 1,
-  });
-  t.same(await proven('self-test', ['distorted', 'heard'], good), { fault: null, runs: 2 });
 });

@@ -1,21 +1,16 @@
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { buildRelease } from '../adapters/releases/release-builder.js';
 import { ReleaseRepository } from '../adapters/releases/release-repository.js';
-import { ChunkStore } from '../adapters/slots/chunk-store.js';
 import { diskOfKind, dropDurably, putDurably } from '../adapters/slots/slot-disk.js';
 import { SlotStore, type SlotsOnDisk } from '../adapters/slots/slot-store.js';
-import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
-import { silentLogger } from '../core/logger.js';
-import { chunkFile, type ReleaseKind } from '../fleet/manifest.js';
+import type { ReleaseKind } from '../fleet/manifest.js';
 import type { SlotName } from '../fleet/slots.js';
-import { newJob, type UpdateJournal } from '../fleet/update-journal.js';
-import { JobFile } from '../update/job-file.js';
-import type { ReleaseTarget, UpdateStation } from '../update/step-context.js';
-import { UpdateRun } from '../update/update-run.js';
+import type { UpdateJournal } from '../fleet/update-journal.js';
+import type { ReleaseTarget } from '../update/step-context.js';
+import type { UpdateRun } from '../update/update-run.js';
+import { JobWatch, type SignedRelease } from './lab-job.js';
 import { PowerCutDisk } from './power-cut-disk.js';
-import { isNews, type LabRelease } from './update-machine.js';
 
 /** Kinds whose slots are below a folder of their own. */
 export type OtherKind = Exclude<ReleaseKind, 'firmware'>;
@@ -30,17 +25,12 @@ const TAKEN = 'process/taken';
 const KEPT = 'process/kept';
 const BEFORE = 'what ran before the first release';
 const CHUNK_SIZES = { leastBytes: 2_048, normalBytes: 4_096, mostBytes: 16_384 };
-const STATION: UpdateStation = {
-  facts: { architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0' },
-  untilQuiet: async () => {},
-  noise: () => null,
-};
 
 /** A release of a kind in a repository. */
 export async function partRelease(
   dir: string,
   kind: OtherKind,
-): Promise<LabRelease & { repository: ReleaseRepository }> {
+): Promise<SignedRelease & { repository: ReleaseRepository }> {
   const repository = new ReleaseRepository(dir);
   const content = {
     path: CONTENT,
@@ -67,15 +57,12 @@ export async function diskBeforeParts(): Promise<PowerCutDisk> {
  */
 export class KindMachine {
   disk: PowerCutDisk;
-  readonly #release: LabRelease & { readonly repository: ReleaseRepository };
+  readonly #release: SignedRelease & { readonly repository: ReleaseRepository };
   readonly #behaviour: PartBehaviour;
-  /** Steps that were begun. */
-  readonly steps: string[] = [];
-  /** The last of the job that was told with each step and state. */
-  told: UpdateJournal | null = null;
+  readonly job = new JobWatch();
 
   constructor(options: {
-    release: LabRelease & { readonly repository: ReleaseRepository };
+    release: SignedRelease & { readonly repository: ReleaseRepository };
     behaviour: PartBehaviour;
     disk: PowerCutDisk;
   }) {
@@ -90,34 +77,11 @@ export class KindMachine {
 
   /** Takes the job, or goes on with it, until it is over. @throws PowerCut where the disk says so */
   async update(onStep: (run: UpdateRun, step: string) => void = () => {}): Promise<UpdateJournal> {
-    const { manifest, text, repository } = this.#release;
-    const jobs = new JobFile(this.disk);
-    const disk = diskOfKind(this.disk, manifest.kind);
-    const slots = new SlotStore(disk);
-    let kept = await jobs.read();
-    if (kept === null) {
-      const { kind, version, hash } = manifest;
-      const journal = newJob({ jobId: 'job-0001', kind, version, hash });
-      kept = { journal, manifest, manifestText: text, origin: 'lab', deadlineMs: null, mayRetry: false };
-      await jobs.begin(kept);
-    }
-    const { current, manifests } = await slots.read();
-    const installed = manifests[current];
-    let at = '';
-    const run = new UpdateRun({
-      ...{ job: kept, jobs, disk, slots, station: STATION, target: this.#target(slots) },
-      ...{ clock: systemClock, logger: silentLogger },
-      chunks: new ChunkStore(disk, installed === null ? null : { slot: current, manifest: installed }),
-      fetch: async ({ id }) => readFileSync(join(repository.folder, chunkFile(id))),
-      told: (journal) => {
-        if (isNews(this.told, journal)) this.told = journal;
-        const step = journal.at === null || journal.at.isDone ? '' : journal.at.do;
-        if (step === at || step === '') return;
-        at = step;
-        this.steps.push(step);
-        onStep(run, step);
-      },
-    });
+    const { repository, ...release } = this.#release;
+    const slotsDisk = diskOfKind(this.disk, this.#kind);
+    const slots = new SlotStore(slotsDisk);
+    const target = this.#target(slots);
+    const run = await this.job.run({ release, repository, disk: this.disk, slotsDisk, slots, target, onStep });
     return run.run();
   }
 

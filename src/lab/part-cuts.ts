@@ -47,10 +47,10 @@ async function cutPart(
     );
     if (isOver) break;
     calls += 1;
-    const step = machine.steps.at(-1) ?? 'before the first';
+    const step = machine.job.steps.at(-1) ?? 'before the first';
     for (const disk of whatIsLeft(machine.disk)) {
       const print = fingerprint(disk);
-      const lost = await forgotten(disk, machine.told);
+      const lost = await forgotten(disk, machine.job.told);
       if (tried.has(print) && lost === null) continue;
       tried.add(print);
       cases += 1;

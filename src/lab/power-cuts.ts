@@ -88,13 +88,14 @@ export async function cutEverywhere(cutting: Cutting): Promise<CutResult> {
     const ended = await runUntilCut(machine);
     isCut = ended === 'cut';
     calls += 1;
-    const step = machine.steps.at(-1) ?? 'before the first';
+    const step = machine.job.steps.at(-1) ?? 'before the first';
     const goOnFrom = async (disk: PowerCutDisk): Promise<void> => {
       const print = fingerprint(disk);
       const isKnown = tried.has(print);
       tried.add(print);
       // The same disk may be left after more was told; what comes of it is the same.
-      const fault = (await forgotten(disk, machine.told)) ?? (isKnown ? null : await goOn(machineOn(disk), cutting));
+      const fault =
+        (await forgotten(disk, machine.job.told)) ?? (isKnown ? null : await goOn(machineOn(disk), cutting));
       if (!isKnown) {
         cases += 1;
         steps[step] = (steps[step] ?? 0) + 1;

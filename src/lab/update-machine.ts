@@ -4,52 +4,37 @@ import { join } from 'node:path';
 import { buildRelease } from '../adapters/releases/release-builder.js';
 import { ReleaseRepository } from '../adapters/releases/release-repository.js';
 import type { TreeFile } from '../adapters/releases/release-tree.js';
-import { ChunkStore } from '../adapters/slots/chunk-store.js';
 import type { SlotDisk } from '../adapters/slots/slot-disk.js';
 import { SlotStore } from '../adapters/slots/slot-store.js';
-import { systemClock } from '../core/clock.js';
 import { AppError } from '../core/errors.js';
-import { silentLogger } from '../core/logger.js';
 import { packageRoot } from '../core/package-root.js';
-import type { Chunk, Manifest } from '../fleet/manifest.js';
 import { otherSlot, type SlotName } from '../fleet/slots.js';
-import { newJob, type UpdateJournal } from '../fleet/update-journal.js';
-import { JobFile } from '../update/job-file.js';
-import type { ReleaseTarget, UpdateStation } from '../update/step-context.js';
-import { UpdateRun } from '../update/update-run.js';
+import type { UpdateJournal } from '../fleet/update-journal.js';
+import type { ReleaseTarget } from '../update/step-context.js';
+import type { UpdateRun } from '../update/update-run.js';
+import { JobWatch, type SignedRelease } from './lab-job.js';
 import type { LabLauncher } from './lab-launcher.js';
 import { PowerCutDisk } from './power-cut-disk.js';
 
 /** How a release behaves: it proves itself; it comes up but is not heard; its station ends as soon as it has begun. */
 export type Behaviour = 'good' | 'mute' | 'crashing';
 
-/** A release in a repository, and its manifest as it is signed. */
-export interface LabRelease {
-  readonly manifest: Manifest;
-  readonly text: Uint8Array;
-}
-
 export interface LabReleases {
   readonly repository: ReleaseRepository;
   /** What ran before the old one. */
-  readonly oldest: LabRelease;
-  readonly old: LabRelease;
-  readonly next: LabRelease;
+  readonly oldest: SignedRelease;
+  readonly old: SignedRelease;
+  readonly next: SignedRelease;
 }
 
 const startFile = join(packageRoot, 'device/start.sh');
 const CHUNK_SIZES = { leastBytes: 2_048, normalBytes: 4_096, mostBytes: 16_384 };
 const PROGRAM_BYTES = 30_000;
-const STATION: UpdateStation = {
-  facts: { architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0' },
-  untilQuiet: async () => {},
-  noise: () => null,
-};
 
 /** Three small releases of the layout of real ones; what stands for Node.js says whose it is. */
 export async function labReleases(dir: string): Promise<LabReleases> {
   const repository = new ReleaseRepository(dir);
-  const release = async (version: string): Promise<LabRelease> => {
+  const release = async (version: string): Promise<SignedRelease> => {
     const text = (path: string, content: string, mode: 0o644 | 0o755 = 0o644): TreeFile => ({
       path,
       mode,
@@ -111,11 +96,7 @@ export class UpdateMachine {
   running: SlotName | null = 'a';
   /** What the launcher said, at each start. */
   readonly starts: { readonly slot: SlotName | null; readonly isWhole: boolean }[] = [];
-  /** Steps that were begun. */
-  readonly steps: string[] = [];
-
-  /** The last of the job that was told with each step and state: by its `seq`, what is on the disk must be no older. */
-  told: UpdateJournal | null = null;
+  readonly job = new JobWatch();
 
   constructor(options: {
     releases: LabReleases;
@@ -170,53 +151,15 @@ export class UpdateMachine {
 
   /** @returns null where the process was restarted */
   async #live(onStep: (run: UpdateRun, step: string) => void): Promise<UpdateJournal | null> {
-    const { repository, next } = this.#releases;
+    const { repository, next: release } = this.#releases;
     const { disk: make = (one: SlotDisk) => one, slots: store = (one: SlotDisk) => new SlotStore(one) } = this.#fault;
     const disk = make(this.disk);
-    const jobs = new JobFile(disk);
-    const slots = store(disk);
-    let kept = await jobs.read();
-    if (kept === null) {
-      const { kind, version, hash } = next.manifest;
-      const journal = newJob({ jobId: 'job-0001', kind, version, hash });
-      kept = {
-        journal,
-        manifest: next.manifest,
-        manifestText: next.text,
-        origin: 'lab',
-        deadlineMs: null,
-        mayRetry: false,
-      };
-      await jobs.begin(kept);
-    }
-    const { current, manifests } = await slots.read();
-    const manifest = manifests[current];
-    const chunks = new ChunkStore(disk, manifest === null ? null : { slot: current, manifest });
-    let at = '';
     const ended = Promise.withResolvers<null>();
-    const update = new UpdateRun({
-      ...{
-        job: kept,
-        jobs,
-        disk,
-        slots,
-        chunks,
-        station: STATION,
-        target: this.#target(() => ended.resolve(null)),
-        clock: systemClock,
-        logger: silentLogger,
-      },
-      fetch: async (chunk: Chunk) => readFileSync(join(repository.folder, chunkPath(chunk))),
-      told: (journal) => {
-        if (isNews(this.told, journal)) this.told = journal;
-        const step = journal.at === null || journal.at.isDone ? '' : journal.at.do;
-        if (step === at || step === '') return;
-        at = step;
-        this.steps.push(step);
-        onStep(update, step);
-      },
+    const target = this.#target(() => ended.resolve(null));
+    const run = await this.job.run({
+      ...{ release, repository, disk, slotsDisk: disk, slots: store(disk), target, onStep },
     });
-    return Promise.race([update.run(), ended.promise]);
+    return Promise.race([run.run(), ended.promise]);
   }
 
   #target(end: () => void): ReleaseTarget {
@@ -252,16 +195,6 @@ export class UpdateMachine {
       return entry?.is === 'file' && sha256Of(entry.bytes) === sha256 && entry.mode === mode;
     });
   }
-}
-
-/** Another step or state: progress alone is told, but not written down. */
-export function isNews(before: UpdateJournal | null, now: UpdateJournal): boolean {
-  const textOf = ({ state, at, ending }: UpdateJournal) => JSON.stringify([state, at, ending]);
-  return before === null || textOf(before) !== textOf(now);
-}
-
-function chunkPath({ id }: Chunk): string {
-  return `chunks/${id.slice(0, 2)}/${id}.zst`;
 }
 
 function sha256Of(bytes: Uint8Array): string {

@@ -64,6 +64,9 @@ export class StationReports {
         body: JSON.stringify(body),
         ...{ retained: true, qos: 1, priority: 'state' },
       })
-      .catch((error: unknown) => logger.warn({ kind, error: errorText(error) }, 'the broker was not told what runs'));
+      .catch((error: unknown) => {
+        // Else it is told when the broker is there again, or this station ends.
+        if (link.state.connected) logger.warn({ kind, error: errorText(error) }, 'the broker was not told what runs');
+      });
   }
 }

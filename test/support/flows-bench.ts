@@ -1,34 +1,27 @@
 /** The station's side of flows without the rest of a station, the real flows process, and the updates of flows alone. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Test } from 'tap';
 import type { FlowNodes } from '../../src/adapters/node-red/admin-api.js';
-import { buildRelease } from '../../src/adapters/releases/release-builder.js';
-import { ReleaseRepository } from '../../src/adapters/releases/release-repository.js';
 import { diskOfKind, machineDisk } from '../../src/adapters/slots/slot-disk.js';
 import { Service } from '../../src/adapters/supervisor/foreground.js';
 import { loadConfig } from '../../src/config/load.js';
 import { systemClock } from '../../src/core/clock.js';
 import { silentLogger } from '../../src/core/logger.js';
-import { isOver, type UpdateJournal } from '../../src/fleet/update-journal.js';
 import { Flows, type FlowsOptions } from '../../src/station/flows.js';
 import { flowsTarget } from '../../src/station/flows-target.js';
-import { folderSource } from '../../src/update/folder-source.js';
-import { Updater } from '../../src/update/updater.js';
+import { FlowsOrders } from './flows-orders.js';
 import { freePort, until } from './site.js';
 
 const program = resolve(import.meta.dirname, '../../src/bin/flows.js');
-const untaken = { untaken: 'of no concern here' };
 
-export class FlowsBench {
-  readonly dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ep-release-'));
-  readonly #repository = new ReleaseRepository(join(this.dir, 'repository'));
-  readonly steps: string[] = [];
+export class FlowsBench extends FlowsOrders {
   flows: Flows | undefined;
   process: Service | undefined;
-  updater: Updater | undefined;
-  #ended = Promise.withResolvers<UpdateJournal>();
+
+  private constructor() {
+    super('ep-release-');
+  }
 
   static async start(t: Test): Promise<FlowsBench> {
     const bench = new FlowsBench();
@@ -69,7 +62,7 @@ run: run
 
   /** What of a station looks after flows; also once more, as after a crash of its process. */
   async startStation(): Promise<void> {
-    this.updater?.close();
+    this.close();
     await this.flows?.close();
     const loaded = loadConfig(join(this.dir, 'station.yaml'));
     const { config } = loaded;
@@ -91,24 +84,8 @@ run: run
     this.flows = flows;
     const disk = machineDisk(join(this.dir, 'slots'));
     const common = { clock: systemClock, logger: silentLogger };
-    this.updater = new Updater({
-      disk,
-      station: {
-        facts: { architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0' },
-        ...{ noise: () => 'a call lives', untilQuiet: () => new Promise(() => {}) },
-      },
-      targets: {
-        ...{ firmware: untaken, config: untaken, models: untaken },
-        flows: flowsTarget({ flows, config, disk: diskOfKind(disk, 'flows'), ...common }),
-      },
-      source: folderSource,
-      ...common,
-      told: (journal) => {
-        if (this.steps.at(-1) !== journal.at?.do && journal.at !== null) this.steps.push(journal.at.do);
-        if (isOver(journal.state)) this.#ended.resolve(journal);
-      },
-    });
-    await this.updater.resume();
+    const target = flowsTarget({ flows, config, disk: diskOfKind(disk, 'flows'), ...common });
+    await this.serve({ disk, flows: target, clock: systemClock });
   }
 
   get status() {
@@ -121,39 +98,8 @@ run: run
     return this.flows.keeper.api;
   }
 
-  /** Has a release installed. */
-  async order(version: string, content: FlowNodes | string): Promise<void> {
-    const bytes = Buffer.from(typeof content === 'string' ? content : JSON.stringify(content));
-    const { file } = await buildRelease(
-      { kind: 'flows', version, architecture: 'any', requires: { boards: [] } },
-      [{ path: 'flows.json', mode: 0o644, content: { bytes } }],
-      this.#repository,
-    );
-    this.#ended = Promise.withResolvers<UpdateJournal>();
-    this.steps.length = 0;
-    await this.updater?.order({
-      ...{ jobId: `job-${version}`, origin: this.#repository.folder, deadlineMs: null, mayRetry: false },
-      manifestText: readFileSync(file),
-    });
-  }
-
-  ended(): Promise<UpdateJournal> {
-    return this.#ended.promise;
-  }
-
-  /** Has a release installed, to the end of the job. */
-  async install(version: string, content: FlowNodes | string): Promise<UpdateJournal> {
-    await this.order(version, content);
-    return this.ended();
-  }
-
-  async installed(): Promise<string | undefined> {
-    const on = await this.updater?.slots('flows');
-    return on?.manifests[on.current]?.version;
-  }
-
   async #stop(): Promise<void> {
-    this.updater?.close();
+    this.close();
     await this.process?.stop();
     await this.flows?.close();
     rmSync(this.dir, { recursive: true, force: true });

@@ -1,28 +1,22 @@
 /** Node-RED as a release of flows sees it: the Admin API, and what the station knows of the process. Time passes as fast as it can. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { Test } from 'tap';
 import { CREDENTIALS_PATH, type EncryptedCredentials, type FlowNodes } from '../../src/adapters/node-red/admin-api.js';
-import { buildRelease } from '../../src/adapters/releases/release-builder.js';
-import { ReleaseRepository } from '../../src/adapters/releases/release-repository.js';
 import { diskOfKind, machineDisk, type SlotDisk } from '../../src/adapters/slots/slot-disk.js';
 import type { Config } from '../../src/config/schema.js';
 import type { Clock, Timer } from '../../src/core/clock.js';
 import { silentLogger } from '../../src/core/logger.js';
-import { isOver as isAtEnd, type UpdateJournal } from '../../src/fleet/update-journal.js';
 import type { StationStatus } from '../../src/protocol/station-api.js';
 import { FlowsKeeper } from '../../src/station/flows-keeper.js';
 import { FlowsTarget } from '../../src/station/flows-target.js';
-import { folderSource } from '../../src/update/folder-source.js';
-import { Updater } from '../../src/update/updater.js';
+import { FlowsOrders } from './flows-orders.js';
 
 type Status = NonNullable<StationStatus['flows']>;
-const untaken = { untaken: 'of no concern here' };
 export const CONFIG_NODE = { id: 'station', type: 'entryphone-station' };
 const BEFORE: FlowNodes = [CONFIG_NODE, { id: 'tab', type: 'tab', label: 'Before' }];
 
@@ -58,8 +52,7 @@ function until(isOver: () => boolean, disk: SlotDisk): SlotDisk {
   });
 }
 
-export class NodeRedDouble {
-  readonly dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'ep-node-red-'));
+export class NodeRedDouble extends FlowsOrders {
   flows: FlowNodes = BEFORE;
   credentials: EncryptedCredentials | null = { $: 'of before' };
   readonly kept: EncryptedCredentials[] = [];
@@ -68,24 +61,18 @@ export class NodeRedDouble {
   onDeploy: (flows: FlowNodes) => void | Promise<void> = () => {};
   isThere = true;
   told: Partial<Status> = { state: 'running', crashes: 0, hangs: 0, restores: 0 };
-  /** The way that the job went. */
-  readonly steps: string[] = [];
-  onStep: (step: string) => void = () => {};
   keeper: FlowsKeeper | undefined;
-  updater: Updater | undefined;
-  readonly #repository = new ReleaseRepository(join(this.dir, 'repository'));
   readonly #server: Server;
   readonly clock = new HastyClock();
   #beats = 0;
   #life = 0;
-  #ended = Promise.withResolvers<UpdateJournal>();
 
   static async start(t: Test): Promise<NodeRedDouble> {
     const double = new NodeRedDouble();
     for (const name of ['state', 'run', 'slots']) mkdirSync(join(double.dir, name));
     await new Promise<void>((done) => double.#server.listen(0, '127.0.0.1', done));
     t.teardown(() => {
-      double.updater?.close();
+      double.close();
       double.#server.closeAllConnections();
       double.#server.close();
       rmSync(double.dir, { recursive: true });
@@ -95,6 +82,7 @@ export class NodeRedDouble {
   }
 
   private constructor() {
+    super('ep-node-red-');
     this.#server = createServer((request, response) => {
       const isOfNow = request.headers.authorization === `Bearer token-${this.#life}`;
       if (!this.isThere || !isOfNow) request.socket.destroy();
@@ -108,7 +96,7 @@ export class NodeRedDouble {
 
   /** The station's side of it; also once more, as after a crash of its process. */
   async startStation(): Promise<void> {
-    this.updater?.close();
+    this.close();
     const { clock } = this;
     const life = ++this.#life;
     // What the one before has under way: one call more, at most.
@@ -128,29 +116,10 @@ export class NodeRedDouble {
       },
     };
     const disk = until(isOver, machineDisk(join(this.dir, 'slots')));
-    const common = { clock, logger: silentLogger };
-    this.updater = new Updater({
-      disk,
-      station: {
-        facts: { architecture: 'x64', board: 'virtual-board', nodeAbi: 137, firmware: '1.0.0' },
-        ...{ noise: () => 'a call lives', untilQuiet: () => new Promise(() => {}) },
-      },
-      targets: {
-        ...{ firmware: untaken, config: untaken, models: untaken },
-        flows: new FlowsTarget({ flows, disk: diskOfKind(disk, 'flows'), goodAfterMs: 2_000, ...common }),
-      },
-      source: folderSource,
-      ...common,
-      told: ({ at, ...journal }) => {
-        if (isOver()) return;
-        if (at !== null && !at.isDone && this.steps.at(-1) !== at.do) {
-          this.steps.push(at.do);
-          this.onStep(at.do);
-        }
-        if (isAtEnd(journal.state)) this.#ended.resolve({ at, ...journal });
-      },
+    const target = new FlowsTarget({
+      ...{ flows, disk: diskOfKind(disk, 'flows'), goodAfterMs: 2_000, clock, logger: silentLogger },
     });
-    await this.updater.resume();
+    await this.serve({ disk, flows: target, clock });
   }
 
   tell(change: Partial<Status>): void {
@@ -177,37 +146,6 @@ export class NodeRedDouble {
 
   keptAs(name: string): { flows: FlowNodes } {
     return JSON.parse(readFileSync(join(this.dir, 'state', name), 'utf8'));
-  }
-
-  async order(version: string, content: FlowNodes | string | Buffer, path = 'flows.json'): Promise<void> {
-    const bytes = Buffer.isBuffer(content)
-      ? content
-      : Buffer.from(typeof content === 'string' ? content : JSON.stringify(content));
-    const { file } = await buildRelease(
-      { kind: 'flows', version, architecture: 'any', requires: { boards: [] } },
-      [{ path, mode: 0o644, content: { bytes } }],
-      this.#repository,
-    );
-    this.#ended = Promise.withResolvers<UpdateJournal>();
-    this.steps.length = 0;
-    await this.updater?.order({
-      ...{ jobId: `job-${version}`, origin: this.#repository.folder, deadlineMs: null, mayRetry: false },
-      manifestText: readFileSync(file),
-    });
-  }
-
-  ended(): Promise<UpdateJournal> {
-    return this.#ended.promise;
-  }
-
-  async install(...order: Parameters<NodeRedDouble['order']>): Promise<UpdateJournal> {
-    await this.order(...order);
-    return this.ended();
-  }
-
-  async installed(): Promise<string | undefined> {
-    const on = await this.updater?.slots('flows');
-    return on?.manifests[on.current]?.version;
   }
 
   async #answer(request: IncomingMessage): Promise<[status: number, body: object]> {
